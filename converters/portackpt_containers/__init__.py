@@ -1,0 +1,1 @@
+"""Directories and archives that hold several checkpoints: formats of portackpt."""

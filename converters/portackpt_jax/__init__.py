@@ -1,0 +1,1 @@
+"""JAX, Orbax and Flax: formats of portackpt."""

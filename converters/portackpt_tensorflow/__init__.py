@@ -1,0 +1,1 @@
+"""TensorFlow: formats of portackpt."""

@@ -1,0 +1,1 @@
+"""PyTorch: formats of portackpt."""

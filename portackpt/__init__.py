@@ -1,0 +1,1 @@
+"""A neutral checkpoint format, and conversion of training runs between frameworks."""

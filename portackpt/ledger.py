@@ -1,0 +1,138 @@
+"""The ledger: what happens to every leaf on the way from a source to a target."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from enum import StrEnum
+from typing import Any
+
+VERSION = 1
+
+
+class Fate(StrEnum):
+    """What became of a leaf, from best to worst."""
+
+    EXACT = "exact"
+    RELAYOUT = "relayout"
+    EQUIVALENT = "equivalent"
+    APPROXIMATE = "approximate"
+    RESEEDED = "reseeded"
+    DROPPED = "dropped"
+    CREATED = "created"
+
+
+_SEVERITY = {fate: rank for rank, fate in enumerate(Fate)}
+NONE = "none"
+"""The consequence of dropping what is not part of the run's mathematics."""
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One leaf (or one container, where only its kind changes).
+
+    `source` and `target` are paths; None where there is none. `detail` says what was done,
+    `consequence` what that means for the run, `tolerance` how far values may differ, `assumption`
+    what was taken for granted. A `created` value that an uninterrupted run would also hold has the
+    consequence `none`.
+    """
+
+    source: str | None
+    target: str | None
+    fate: Fate
+    detail: str = ""
+    consequence: str = ""
+    tolerance: float | None = None
+    assumption: str = ""
+
+    @property
+    def weight(self) -> Fate:
+        """The fate that counts towards the verdict."""
+        if self.fate is Fate.CREATED:
+            return Fate.EQUIVALENT if self.consequence == NONE else Fate.APPROXIMATE
+        if self.fate is Fate.DROPPED and self.consequence == NONE:
+            return Fate.EXACT
+        return self.fate
+
+
+@dataclass(frozen=True, slots=True)
+class Side:
+    """One end of a conversion."""
+
+    path: str
+    format: str
+    framework: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Ledger:
+    """The account of one conversion; it is complete before a tensor byte moves."""
+
+    source: Side
+    target: Side
+    entries: tuple[Entry, ...]
+    resume: str = ""
+    """Code for the target's program that restores what was written."""
+
+    @property
+    def verdict(self) -> Fate:
+        """The worst fate of any entry."""
+        return max((entry.weight for entry in self.entries), key=_SEVERITY.__getitem__,
+                   default=Fate.EXACT)  # fmt: skip
+
+    @property
+    def counts(self) -> Mapping[Fate, int]:
+        """Entries of each fate that occurs, from best to worst."""
+        found = Counter(entry.fate for entry in self.entries)
+        return {fate: found[fate] for fate in Fate if fate in found}
+
+    def meets(self, required: str) -> bool:
+        """Whether the verdict is at least `required`: `exact`, `equivalent` or `any`.
+
+        `exact` admits `relayout`: the values are the same.
+        """
+        limit = {"exact": Fate.RELAYOUT, "equivalent": Fate.EQUIVALENT, "any": Fate.CREATED}
+        return _SEVERITY[self.verdict] <= _SEVERITY[limit[required]]
+
+    def to_json(self) -> dict[str, Any]:
+        """The document of the command-line contract."""
+        return {
+            "ledger": VERSION,
+            "source": asdict(self.source),
+            "target": asdict(self.target),
+            "verdict": str(self.verdict),
+            "counts": {str(fate): count for fate, count in self.counts.items()},
+            "entries": [asdict(entry) for entry in self.entries],
+            "resume": self.resume,
+        }
+
+    def to_markdown(self) -> str:
+        """The ledger as a page: the verdict, the counts, then every entry."""
+        lines = [
+            f"# {self.source.path} → {self.target.path}",
+            "",
+            f"`{self.source.format}` → `{self.target.format}`: verdict **{self.verdict}**",
+            "",
+            "| fate | leaves |",
+            "|---|---|",
+            *(f"| {fate} | {count} |" for fate, count in self.counts.items()),
+            "",
+            "| source | target | fate | what was done | consequence |",
+            "|---|---|---|---|---|",
+        ]
+        for entry in self.entries:
+            cells = (entry.source, entry.target, str(entry.fate), _told(entry), entry.consequence)
+            lines.append("| " + " | ".join(_cell(cell) for cell in cells) + " |")
+        if self.resume:
+            lines += ["", "```python", self.resume.rstrip(), "```"]
+        return "\n".join(lines) + "\n"
+
+
+def _told(entry: Entry) -> str:
+    parts = [entry.detail, f"assumed: {entry.assumption}" if entry.assumption else ""]
+    return "; ".join(part for part in parts if part)
+
+
+def _cell(text: str | None) -> str:
+    return "–" if text is None else text.replace("|", "\\|").replace("\n", " ")

@@ -1,0 +1,1 @@
+"""Where checkpoints lie: so far the local disk."""

@@ -1,0 +1,256 @@
+"""Lazy tensors: a dtype, a shape, and a way to read any box of them.
+
+Two ways, so far: `Strided` (elements at strides over a byte source, as torch, numpy, safetensors and
+TensorBundle keep them) and `Tiled` (boxes of other tensors, as DCP, Orbax and our own shards do).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from math import prod
+from typing import TYPE_CHECKING, Any, Protocol
+
+from portackpt.box import Box, bands, whole
+from portackpt.bytesource import ByteSource, InMemory
+from portackpt.dtypes import STRING, DType, from_numpy
+from portackpt.errors import DamagedError
+
+if TYPE_CHECKING:
+    import numpy as np
+
+PIECE = 4 << 20
+"""Bytes moved at once; a multiple of the store's chunk."""
+
+
+class Layout(Protocol):
+    """How the elements of one tensor are found."""
+
+    def read(self, dtype: DType, box: Box, out: np.ndarray[Any, Any]) -> None:
+        """Fill `out` (C-contiguous, of `box.shape` and numpy dtype `dtype.to_numpy()`)."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Tensor:
+    """An N-dimensional array that is read when asked for.
+
+    `attributes` are facts of one framework about this tensor (`requires_grad`, `device`,
+    `torch.class`, …): plain data or nodes, never needed to read the values.
+    Two places of a tree that hold the same `Tensor` are one tensor there, too; two tensors over the
+    same byte source share storage.
+    """
+
+    dtype: DType
+    shape: tuple[int, ...]
+    layout: Strided | Tiled | Layout
+    attributes: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def size(self) -> int:
+        return prod(self.shape)
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the values in C order; for `string`, of its stored form (see `spec/`)."""
+        if self.dtype is STRING:
+            assert isinstance(self.layout, Strided)
+            return self.layout.source.nbytes
+        return self.size * self.dtype.itemsize
+
+    def read(self, box: Box | None = None) -> np.ndarray[Any, Any]:
+        """The values (of `box`), as a new C-contiguous array. `string` gives an array of `bytes`."""
+        import numpy as np
+
+        region = whole(self.shape) if box is None else box
+        if self.dtype is STRING:
+            return _read_strings(self)[region.slices()]
+        out = np.empty(region.shape, self.dtype.to_numpy())
+        if out.size:
+            self.layout.read(self.dtype, region, out)
+        return out
+
+    def pieces(self, size: int = PIECE) -> Iterator[memoryview]:
+        """All bytes in C order, in pieces of at most about `size`.
+
+        The memory of a piece is reused for the next one.
+        """
+        if isinstance(self.layout, Strided) and self.layout.is_contiguous(self.dtype, self.shape):
+            yield from self.layout.stream(self.nbytes, size)
+            return
+        import numpy as np
+
+        kind = self.dtype.to_numpy()
+        for region in bands(self.shape, size // kind.itemsize):
+            out = np.empty(region.shape, kind)
+            self.layout.read(self.dtype, region, out)
+            yield memoryview(out.reshape(-1).view("u1"))
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Strided:
+    """Elements at `offset` bytes and `strides` bytes (of each dimension) over `source`.
+
+    `strides` None means C order without gaps.
+    """
+
+    source: ByteSource
+    offset: int = 0
+    strides: tuple[int, ...] | None = None
+
+    def is_contiguous(self, dtype: DType, shape: tuple[int, ...]) -> bool:
+        if self.strides is None:
+            return True
+        return all(
+            n == 1 or stride == expected
+            for n, stride, expected in zip(
+                shape, self.strides, c_strides(shape, dtype.itemsize), strict=True
+            )
+        )
+
+    def covers(self, dtype: DType, shape: tuple[int, ...]) -> bool:
+        """True when the tensor is exactly the source's bytes in C order."""
+        if dtype is STRING:
+            return self.offset == 0
+        return (
+            self.offset == 0
+            and prod(shape) * dtype.itemsize == self.source.nbytes
+            and self.is_contiguous(dtype, shape)
+        )
+
+    def stream(self, nbytes: int, size: int) -> Iterator[memoryview]:
+        if nbytes != self.source.nbytes:
+            self.source.verify()
+        buffer = memoryview(bytearray(min(size, nbytes)))
+        for start in range(0, nbytes, size):
+            piece = buffer[: min(size, nbytes - start)]
+            self.source.readinto(self.offset + start, piece)
+            yield piece
+
+    def read(self, dtype: DType, box: Box, out: np.ndarray[Any, Any]) -> None:
+        strides = self.strides
+        if strides is None:
+            raise AssertionError("contiguous reads need the tensor's shape; use Tensor.read")
+        self.source.verify()
+        first = self.offset + sum(a * s for a, s in zip(box.start, strides, strict=True))
+        _gather(self.source, first, strides, out)
+
+
+def _gather(
+    source: ByteSource, first: int, strides: tuple[int, ...], out: np.ndarray[Any, Any]
+) -> None:
+    """Fill `out` with elements `strides` bytes apart, the first at `first`.
+
+    Reads the span between the first and the last element at once where that is not much more than
+    what is wanted, else goes along the longest stride.
+    """
+    import numpy as np
+
+    itemsize = out.dtype.itemsize
+    span = sum((n - 1) * s for n, s in zip(out.shape, strides, strict=True)) + itemsize
+    if span == out.nbytes and out.flags.c_contiguous and _is_c(out.shape, strides, itemsize):
+        source.readinto(first, memoryview(out.reshape(-1).view("u1")))
+        return
+    if span <= max(4 * out.nbytes, 1 << 16):
+        buffer = np.empty(span, "u1")
+        source.readinto(first, memoryview(buffer))
+        out[...] = np.ndarray(out.shape, out.dtype, buffer.data, 0, strides)
+        return
+    axis = max(range(out.ndim), key=lambda i: strides[i] if out.shape[i] > 1 else -1)
+    index: list[Any] = [slice(None)] * out.ndim
+    rest = strides[:axis] + strides[axis + 1 :]
+    for i in range(out.shape[axis]):
+        index[axis] = i
+        part = np.empty(out.shape[:axis] + out.shape[axis + 1 :], out.dtype)
+        _gather(source, first + i * strides[axis], rest, part)
+        out[tuple(index)] = part
+
+
+def _is_c(shape: tuple[int, ...], strides: tuple[int, ...], itemsize: int) -> bool:
+    return all(
+        n == 1 or s == e for n, s, e in zip(shape, strides, c_strides(shape, itemsize), strict=True)
+    )
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Tiled:
+    """Boxes of other tensors, which tile the whole: `tiles` are (box, tensor of the box's shape)."""
+
+    tiles: tuple[tuple[Box, Tensor], ...]
+
+    def read(self, dtype: DType, box: Box, out: np.ndarray[Any, Any]) -> None:
+        for region, tile in self.tiles:
+            common = region.intersect(box) if region.start else region
+            if common is None:
+                continue
+            origin = tuple([a - b for a, b in zip(common.start, region.start, strict=True)])
+            values = tile.read(Box(origin, common.shape))
+            out[common.slices(box.start)] = values
+
+
+def c_strides(shape: tuple[int, ...], itemsize: int) -> tuple[int, ...]:
+    """Strides in bytes of a C-ordered array."""
+    strides = []
+    step = itemsize
+    for n in reversed(shape):
+        strides.append(step)
+        step *= max(n, 1)
+    return tuple(reversed(strides))
+
+
+def contiguous(
+    dtype: DType,
+    shape: tuple[int, ...],
+    source: ByteSource,
+    offset: int = 0,
+    attributes: Mapping[str, Any] | None = None,
+) -> Tensor:
+    """A C-ordered tensor over `source`; its extent is checked against the source."""
+    end = offset + prod(shape) * dtype.itemsize
+    if offset < 0 or end > source.nbytes:
+        raise DamagedError(
+            f"a {dtype} tensor of shape {shape} needs bytes {offset} to {end}, "
+            f"found a storage of {source.nbytes} bytes"
+        )
+    strides = None if dtype is STRING else c_strides(shape, dtype.itemsize)
+    return Tensor(dtype, shape, Strided(source, offset, strides), attributes or {})
+
+
+def from_array(array: np.ndarray[Any, Any], attributes: Mapping[str, Any] | None = None) -> Tensor:
+    """A tensor of a numpy array's values. Arrays of `bytes` or `str` objects become `string`."""
+    import numpy as np
+
+    if array.dtype.kind in "OSU":
+        return from_strings(
+            [v.encode() if isinstance(v, str) else bytes(v) for v in array.reshape(-1)], array.shape
+        )
+    little = np.ascontiguousarray(array).reshape(array.shape)
+    if little.dtype.byteorder == ">":
+        little = little.astype(little.dtype.newbyteorder("<"))
+    data = InMemory(memoryview(little.reshape(-1).view("u1")))
+    return contiguous(from_numpy(array.dtype), array.shape, data, 0, attributes)
+
+
+def from_strings(values: list[bytes], shape: tuple[int, ...]) -> Tensor:
+    """A `string` tensor: n + 1 little-endian uint64 end offsets from 0, then the bytes."""
+    import numpy as np
+
+    ends = np.zeros(len(values) + 1, "<u8")
+    np.cumsum([len(value) for value in values], out=ends[1:])
+    return Tensor(STRING, shape, Strided(InMemory(ends.tobytes() + b"".join(values))))
+
+
+def _read_strings(tensor: Tensor) -> np.ndarray[Any, Any]:
+    import numpy as np
+
+    data = b"".join(bytes(piece) for piece in tensor.pieces())
+    count = tensor.size
+    head = 8 * (count + 1)
+    if len(data) < head:
+        raise DamagedError(f"string tensor of {count} elements needs {head} bytes of offsets")
+    ends = np.frombuffer(data, "<u8", count + 1)
+    if ends[0] != 0 or np.any(ends[1:] < ends[:-1]) or head + int(ends[-1]) != len(data):
+        raise DamagedError("string tensor's offsets do not fit its bytes")
+    out = np.empty(count, object)
+    for index in range(count):
+        out[index] = data[head + int(ends[index]) : head + int(ends[index + 1])]
+    return out.reshape(tensor.shape)
