@@ -37,7 +37,7 @@ class Box:
 
     def within(self, shape: tuple[int, ...]) -> bool:
         return len(self.start) == len(shape) and all(
-            0 <= a and 0 <= n and a + n <= limit
+            a >= 0 and n >= 0 and a + n <= limit
             for a, n, limit in zip(self.start, self.shape, shape, strict=True)
         )
 

@@ -20,7 +20,7 @@ class ByteSource(Protocol):
     def nbytes(self) -> int: ...
 
     def readinto(self, offset: int, out: memoryview) -> None:
-        """Fill `out` (contiguous bytes) from `offset`. Raises `DamagedError` where bytes are wrong."""
+        """Fill `out` (contiguous bytes) from `offset`; `DamagedError` where bytes are wrong."""
 
     def verify(self) -> None:
         """Before a part is read: check what can only be checked over the whole, once."""
@@ -63,13 +63,13 @@ class File:
             count = os.preadv(self._descriptor, [out[done:]], offset + done)
             if count == 0:
                 raise DamagedError(
-                    f"file ends early: expected {out.nbytes} bytes at offset {offset}, found {done}",
+                    f"file ends early: expected {out.nbytes} bytes at {offset}, found {done}",
                     str(self.path),
                 )
             done += count
 
     def read(self, offset: int, count: int) -> bytes:
-        """`count` bytes at `offset`; the range is checked against the file before any allocation."""
+        """`count` bytes at `offset`; the range is checked before anything is allocated."""
         if offset < 0 or count < 0 or offset + count > self.size:
             raise DamagedError(
                 f"bytes {offset} to {offset + count} lie outside the file of {self.size} bytes",

@@ -1,8 +1,8 @@
 """The one table of dtypes and their spelling in every format.
 
-A dtype's elements are kept as little-endian bytes. Sub-byte dtypes (int4, float4_e2m1fn, …) take one
-byte an element, as in ml_dtypes; those with `packed` in their note keep the framework's packing, and
-their shapes count bytes. `string` has elements of any length (see `spec/`).
+A dtype's elements are kept as little-endian bytes. Sub-byte dtypes (int4, float4_e2m1fn, …) take
+one byte an element, as in ml_dtypes; those marked `packed` keep the framework's packing, and their
+shapes count bytes. `string` has elements of any length (see `spec/`).
 """
 
 from __future__ import annotations

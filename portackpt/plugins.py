@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cache, cached_property
 from importlib.metadata import entry_points
+from itertools import islice
 from pathlib import Path
 from typing import Protocol
 
@@ -36,7 +37,7 @@ class Format(Protocol):
     """What a written file can hold; None where the format is only read."""
 
     def recognize(self, probe: Probe) -> bool:
-        """True when the content is this format's, whole or damaged. Never raises for bad content."""
+        """True when the content is this format's, whole or damaged; bad content never raises."""
 
     def open(self, path: Path, *, step: int | None = None) -> Checkpoint:
         """Parse the indexes; tensors stay on disk. Raises `InputError`."""
@@ -76,7 +77,7 @@ class Probe:
         """Names of the entries of a directory (the first 100,000)."""
         if not self.is_directory:
             return frozenset()
-        return frozenset(entry.name for entry, _ in zip(self.path.iterdir(), range(100_000)))
+        return frozenset(entry.name for entry in islice(self.path.iterdir(), 100_000))
 
     @cached_property
     def members(self) -> tuple[str, ...]:
@@ -138,22 +139,20 @@ def get(name: str) -> Format:
 def detect(path: Path) -> Format:
     """The format of what lies at `path`, by content."""
     probe = Probe(path)
-    found = [format for format in map(get, names()) if format.recognize(probe)]
+    found = [candidate for candidate in map(get, names()) if candidate.recognize(probe)]
     if not found:
         raise UnknownFormatError(
             f"no format recognizes this; known are {', '.join(names())}", str(path)
         )
     if len(found) > 1:
-        fitting = ", ".join(format.name for format in found)
+        fitting = ", ".join(candidate.name for candidate in found)
         raise AmbiguousError(f"several formats fit: {fitting}; choose one with --from", str(path))
     return found[0]
 
 
 def for_target(path: Path) -> Format:
     """The format that the name of a target means."""
-    found = [
-        format for format in map(get, names()) if any(map(path.name.endswith, format.suffixes))
-    ]
+    found = [known for known in map(get, names()) if any(map(path.name.endswith, known.suffixes))]
     if len(found) != 1:
         raise UsageError(
             f"the name {path.name!r} does not say which format to write; "

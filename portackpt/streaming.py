@@ -51,48 +51,34 @@ def read_ahead(tensors: Iterable[Tensor]) -> Iterator[Piece]:
         reader.join()
 
 
-class _Stopped(Exception):
-    pass
-
-
 def _fill(
     tensors: Iterable[Tensor],
     free: queue.SimpleQueue[memoryview | None],
     full: queue.SimpleQueue[tuple[list[Piece], memoryview] | BaseException | None],
     stopped: threading.Event,
 ) -> None:
+    """Fill buffer after buffer with the bytes of the tensors; a small one takes part of a buffer."""
     buffer: memoryview | None = None
     used = 0
     batch: list[Piece] = []
-
-    def flush() -> None:
-        nonlocal buffer, used, batch
-        if buffer is not None:
-            full.put((batch, buffer))
-        buffer, used, batch = None, 0, []
-
     for index, tensor in enumerate(tensors):
-        empty = True
-        for piece in tensor.pieces():
-            done = 0
-            while done < piece.nbytes:
-                if buffer is None:
-                    buffer = free.get()
-                    if buffer is None or stopped.is_set():
-                        return
-                count = min(piece.nbytes - done, buffer.nbytes - used)
-                target = buffer[used : used + count]
-                target[:] = piece[done : done + count]
-                batch.append((index, target))
-                done += count
-                used += count
-                empty = False
-                if used == buffer.nbytes:
-                    flush()
-        if empty:
+        take = tensor.reader()
+        rest = tensor.nbytes
+        while True:
             if buffer is None:
-                buffer = free.get()
+                buffer, used, batch = free.get(), 0, []
                 if buffer is None or stopped.is_set():
                     return
-            batch.append((index, buffer[used:used]))
-    flush()
+            target = buffer[used : used + min(rest, PIECE - used)]
+            if rest:
+                take(target)
+            batch.append((index, target))
+            used += target.nbytes
+            rest -= target.nbytes
+            if used == PIECE:
+                full.put((batch, buffer))
+                buffer = None
+            if not rest:
+                break
+    if buffer is not None:
+        full.put((batch, buffer))

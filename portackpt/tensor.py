@@ -1,12 +1,12 @@
 """Lazy tensors: a dtype, a shape, and a way to read any box of them.
 
-Two ways, so far: `Strided` (elements at strides over a byte source, as torch, numpy, safetensors and
-TensorBundle keep them) and `Tiled` (boxes of other tensors, as DCP, Orbax and our own shards do).
+Two ways, so far: `Strided` (elements at strides over a byte source, as torch, numpy, safetensors
+and TensorBundle keep them) and `Tiled` (boxes of other tensors, as DCP, Orbax and our shards do).
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from math import prod
 from typing import TYPE_CHECKING, Any, Protocol
@@ -58,7 +58,7 @@ class Tensor:
         return self.size * self.dtype.itemsize
 
     def read(self, box: Box | None = None) -> np.ndarray[Any, Any]:
-        """The values (of `box`), as a new C-contiguous array. `string` gives an array of `bytes`."""
+        """The values (of `box`), as a new C-contiguous array; of `bytes` objects for `string`."""
         import numpy as np
 
         region = whole(self.shape) if box is None else box
@@ -69,21 +69,48 @@ class Tensor:
             self.layout.read(self.dtype, region, out)
         return out
 
-    def pieces(self, size: int = PIECE) -> Iterator[memoryview]:
-        """All bytes in C order, in pieces of at most about `size`.
+    def reader(self) -> Callable[[memoryview], None]:
+        """A function that fills a buffer with the next bytes of the values, in C order."""
+        layout = self.layout
+        if isinstance(layout, Strided) and layout.is_contiguous(self.dtype, self.shape):
+            return layout.reader(self.nbytes)
+        return _joined(self._bands())
 
-        The memory of a piece is reused for the next one.
-        """
-        if isinstance(self.layout, Strided) and self.layout.is_contiguous(self.dtype, self.shape):
-            yield from self.layout.stream(self.nbytes, size)
-            return
+    def pieces(self, size: int = PIECE) -> Iterator[memoryview]:
+        """All bytes in C order, `size` at a time. The memory of a piece is reused for the next."""
+        take = self.reader()
+        buffer = memoryview(bytearray(min(size, self.nbytes)))
+        for start in range(0, self.nbytes, size):
+            piece = buffer[: self.nbytes - start]
+            take(piece)
+            yield piece
+
+    def _bands(self) -> Iterator[memoryview]:
         import numpy as np
 
         kind = self.dtype.to_numpy()
-        for region in bands(self.shape, size // kind.itemsize):
+        for region in bands(self.shape, PIECE // kind.itemsize):
             out = np.empty(region.shape, kind)
             self.layout.read(self.dtype, region, out)
-            yield memoryview(out.reshape(-1).view("u1"))
+            yield _as_bytes(out)
+
+
+def _joined(parts: Iterator[memoryview]) -> Callable[[memoryview], None]:
+    """A function that fills buffers from `parts`, wherever these end."""
+    rest = memoryview(b"")
+
+    def take(out: memoryview) -> None:
+        nonlocal rest
+        done = 0
+        while done < out.nbytes:
+            if not rest:
+                rest = next(parts)
+            count = min(rest.nbytes, out.nbytes - done)
+            out[done : done + count] = rest[:count]
+            rest = rest[count:]
+            done += count
+
+    return take
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -117,14 +144,19 @@ class Strided:
             and self.is_contiguous(dtype, shape)
         )
 
-    def stream(self, nbytes: int, size: int) -> Iterator[memoryview]:
-        if nbytes != self.source.nbytes:
-            self.source.verify()
-        buffer = memoryview(bytearray(min(size, nbytes)))
-        for start in range(0, nbytes, size):
-            piece = buffer[: min(size, nbytes - start)]
-            self.source.readinto(self.offset + start, piece)
-            yield piece
+    def reader(self, nbytes: int) -> Callable[[memoryview], None]:
+        """A function that fills a buffer with the next of the tensor's `nbytes`."""
+        source = self.source
+        position = self.offset
+        if nbytes != source.nbytes:
+            source.verify()
+
+        def take(out: memoryview) -> None:
+            nonlocal position
+            source.readinto(position, out)
+            position += out.nbytes
+
+        return take
 
     def read(self, dtype: DType, box: Box, out: np.ndarray[Any, Any]) -> None:
         strides = self.strides
@@ -148,11 +180,11 @@ def _gather(
     itemsize = out.dtype.itemsize
     span = sum((n - 1) * s for n, s in zip(out.shape, strides, strict=True)) + itemsize
     if span == out.nbytes and out.flags.c_contiguous and _is_c(out.shape, strides, itemsize):
-        source.readinto(first, memoryview(out.reshape(-1).view("u1")))
+        source.readinto(first, _as_bytes(out))
         return
     if span <= max(4 * out.nbytes, 1 << 16):
         buffer = np.empty(span, "u1")
-        source.readinto(first, memoryview(buffer))
+        source.readinto(first, _as_bytes(buffer))
         out[...] = np.ndarray(out.shape, out.dtype, buffer.data, 0, strides)
         return
     axis = max(range(out.ndim), key=lambda i: strides[i] if out.shape[i] > 1 else -1)
@@ -165,6 +197,11 @@ def _gather(
         out[tuple(index)] = part
 
 
+def _as_bytes(array: np.ndarray[Any, Any]) -> memoryview:
+    """The memory of a C-contiguous array (which has to be kept alive by the caller)."""
+    return array.reshape(-1).view("u1").data
+
+
 def _is_c(shape: tuple[int, ...], strides: tuple[int, ...], itemsize: int) -> bool:
     return all(
         n == 1 or s == e for n, s, e in zip(shape, strides, c_strides(shape, itemsize), strict=True)
@@ -173,7 +210,7 @@ def _is_c(shape: tuple[int, ...], strides: tuple[int, ...], itemsize: int) -> bo
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Tiled:
-    """Boxes of other tensors, which tile the whole: `tiles` are (box, tensor of the box's shape)."""
+    """Boxes of other tensors that tile the whole: (box, tensor of the box's shape)."""
 
     tiles: tuple[tuple[Box, Tensor], ...]
 
@@ -226,7 +263,7 @@ def from_array(array: np.ndarray[Any, Any], attributes: Mapping[str, Any] | None
     little = np.ascontiguousarray(array).reshape(array.shape)
     if little.dtype.byteorder == ">":
         little = little.astype(little.dtype.newbyteorder("<"))
-    data = InMemory(memoryview(little.reshape(-1).view("u1")))
+    data = InMemory(_as_bytes(little))
     return contiguous(from_numpy(array.dtype), array.shape, data, 0, attributes)
 
 

@@ -7,8 +7,8 @@ A node is one of
 * `Object`: a value of any other type, as the name of that type and the plain data it is made of.
 
 A leaf is a tensor, a plain value, or a container with nothing in it. Its path is slash-joined, with
-`~1` for a slash and `~0` for a tilde inside a name (RFC 6901). Parts of an `Object` that have no key
-of their own stand under `~(N)` (the N-th argument) and `~.NAME` (the attribute NAME).
+`~1` for a slash and `~0` for a tilde inside a name (RFC 6901). Parts of an `Object` that have no
+key of their own stand under `~(N)` (the N-th argument) and `~.NAME` (the attribute NAME).
 """
 
 from __future__ import annotations

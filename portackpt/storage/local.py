@@ -1,8 +1,8 @@
 """Local disk: files and directories that are there whole and durable, or not at all.
 
 A target is written under a temporary name beside it, synced, and renamed into place; the parent
-directory is synced last. Replacing a directory exchanges the two names in one step, so that there is
-no moment with neither. What fails leaves the old target as it was and nothing of the new one.
+directory is synced last. Replacing a directory exchanges the two names in one step, so that there
+is no moment with neither. What fails leaves the old target as it was and nothing of the new one.
 """
 
 from __future__ import annotations
