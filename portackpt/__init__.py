@@ -1,1 +1,39 @@
-"""A neutral checkpoint format, and conversion of training runs between frameworks."""
+"""A neutral checkpoint format, and conversion of training runs between frameworks.
+
+portackpt.open(path)          -> Checkpoint, lazy, any format
+portackpt.convert(src, dst)   -> Ledger: what became of every leaf
+portackpt.validate(path)      -> faults of a neutral checkpoint, none when it is valid
+portackpt.diff(a, b)          -> Comparison of any two checkpoints
+portackpt.inspect(path)       -> Inspection: what is in a checkpoint
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from portackpt.comparison import diff
+    from portackpt.conversion import convert
+    from portackpt.conversion import open_checkpoint as open
+    from portackpt.inspection import inspect
+    from portackpt.validation import validate
+
+__version__ = "0.1.0"
+__all__ = ["convert", "diff", "inspect", "open", "validate"]
+
+_DOORS = {
+    "convert": ("portackpt.conversion", "convert"),
+    "diff": ("portackpt.comparison", "diff"),
+    "inspect": ("portackpt.inspection", "inspect"),
+    "open": ("portackpt.conversion", "open_checkpoint"),
+    "validate": ("portackpt.validation", "validate"),
+}
+
+
+def __getattr__(name: str) -> Any:
+    """The front door's functions, imported when first used: `import portackpt` costs nothing."""
+    if name not in _DOORS:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    module, attribute = _DOORS[name]
+    return getattr(import_module(module), attribute)

@@ -52,7 +52,8 @@ def _load(spelling: str) -> np.dtype[Any]:
     if spelling.startswith("ml_dtypes."):
         import ml_dtypes
 
-        return np.dtype(getattr(ml_dtypes, spelling.removeprefix("ml_dtypes.")))
+        kind: np.dtype[Any] = np.dtype(getattr(ml_dtypes, spelling.removeprefix("ml_dtypes.")))
+        return kind
     return np.dtype(spelling)
 
 

@@ -35,9 +35,14 @@ class Format(Protocol):
     """Suffixes of DST that mean this format and no other."""
     vocabulary: Vocabulary | None
     """What a written file can hold; None where the format is only read."""
+    holds_steps: bool
+    """Whether `write` takes a step: the target is then a root that holds it."""
 
     def recognize(self, probe: Probe) -> bool:
         """True when the content is this format's, whole or damaged; bad content never raises."""
+
+    def steps(self, path: Path) -> tuple[int, ...]:
+        """The complete steps of a root that holds several, ascending; empty for one checkpoint."""
 
     def open(self, path: Path, *, step: int | None = None) -> Checkpoint:
         """Parse the indexes; tensors stay on disk. Raises `InputError`."""
@@ -52,6 +57,9 @@ class Format(Protocol):
         progress: Progress,
     ) -> None:
         """Write a tree that fits `vocabulary`, durably and all or nothing. Raises `WriteError`."""
+
+    def resume(self, path: Path, step: int | None) -> str:
+        """Code for the target's program that loads what `write` put at `path`."""
 
 
 @dataclass(frozen=True)

@@ -57,7 +57,7 @@ def _fill(
     full: queue.SimpleQueue[tuple[list[Piece], memoryview] | BaseException | None],
     stopped: threading.Event,
 ) -> None:
-    """Fill buffer after buffer with the bytes of the tensors; a small one takes part of a buffer."""
+    """Fill buffer after buffer with the bytes of the tensors; small ones share a buffer."""
     buffer: memoryview | None = None
     used = 0
     batch: list[Piece] = []

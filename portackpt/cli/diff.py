@@ -1,0 +1,58 @@
+"""`portackpt diff`: two checkpoints of any two formats, by name and value."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import click
+
+from portackpt.cli import text
+
+if TYPE_CHECKING:
+    from portackpt.comparison import Comparison
+
+_ROWS = 50
+
+
+@click.command(name="diff")
+@click.argument("a")
+@click.argument("b")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
+@click.option("--rtol", type=click.FloatRange(min=0), default=0.0, help="Relative tolerance.")
+@click.option("--atol", type=click.FloatRange(min=0), default=0.0, help="Absolute tolerance.")
+def command(a: str, b: str, as_json: bool, rtol: float, atol: float) -> int:
+    """Compare the checkpoints A and B; exit with 1 when they differ."""
+    from portackpt.comparison import diff
+
+    found = diff(a, b, rtol=rtol, atol=atol)
+    if as_json:
+        text.print_json(found.to_json())
+    else:
+        _show(found)
+    return 0 if found.equal else 1
+
+
+def _show(found: Comparison) -> None:
+    out = text.console()
+    alike = f"{found.compared:,} leaves in both, {text.size(found.nbytes)}"
+    if found.equal:
+        out.print(f"equal: {alike}")
+        return
+    from rich import box
+    from rich.table import Table
+
+    out.print(f"{len(found.differences):,} differences; {alike}")
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    for heading in ("leaf", "kind", "what", "max |a-b|", "relative"):
+        table.add_column(heading, overflow="fold")
+    for difference in found.differences[:_ROWS]:
+        table.add_row(
+            text.clean(difference.name),
+            difference.kind,
+            text.clean(difference.detail),
+            "" if difference.max_abs is None else f"{difference.max_abs:.3g}",
+            "" if difference.max_rel is None else f"{difference.max_rel:.3g}",
+        )
+    out.print(table)
+    if len(found.differences) > _ROWS:
+        out.print(f"and {len(found.differences) - _ROWS:,} more; --json lists all")

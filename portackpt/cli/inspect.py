@@ -1,0 +1,132 @@
+"""`portackpt inspect`: what is in a checkpoint, for a person or a program."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from typing import TYPE_CHECKING
+
+import click
+
+from portackpt.cli import text
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from portackpt.inspection import Inspection, TensorFacts
+
+_ROWS = 40
+
+
+@click.command(name="inspect")
+@click.argument("path")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
+@click.option("--tensors", is_flag=True, help="List every tensor.")
+@click.option("--match", metavar="GLOB", help="Only tensors whose name fits, such as '*/exp_avg'.")
+@click.option("--from", "format", metavar="FORMAT", help="The format, where content does not say.")
+@click.option("--step", type=int, help="The step, in a root that holds several.")
+def command(
+    path: str, as_json: bool, tensors: bool, match: str | None, format: str | None, step: int | None
+) -> None:
+    """Show what is in the checkpoint at PATH, without running what is in it."""
+    from portackpt.inspection import inspect
+
+    found = inspect(path, format=format, step=step, match=match)
+    if as_json:
+        text.print_json(found.to_json())
+        return
+    out = text.console()
+    _head(out, found)
+    if tensors or match:
+        _list(out, found.tensors)
+    else:
+        _groups(out, found.tensors)
+    _values(out, found)
+
+
+def _head(out: Console, found: Inspection) -> None:
+    framework = " ".join(filter(None, (found.framework, found.framework_version)))
+    parts = [found.format, f"written by {framework}" if framework else ""]
+    parts.append(f"step {found.step:,}" if found.step is not None else "")
+    parts.append(f"{len(found.tensors):,} tensors")
+    parts.append(text.size(found.nbytes))
+    out.print(f"{found.path}: " + ", ".join(part for part in parts if part))
+    roles = Counter(str(fact.role) for fact in found.tensors)
+    sizes: Counter[str] = Counter()
+    for fact in found.tensors:
+        sizes[str(fact.role)] += fact.nbytes
+    if roles:
+        told = [f"{n:,} {name} ({text.size(sizes[name])})" for name, n in roles.most_common()]
+        out.print("tensors by role: " + ", ".join(told))
+    for optimizer in found.optimizers:
+        slots = ", ".join(optimizer["slots"]) or "no slots yet"
+        place = text.clean(optimizer["name"]) or "(root)"
+        step = "" if optimizer["step"] is None else f", step {optimizer['step']:g}"
+        out.print(f"optimizer at {place}: {optimizer['parameters']:,} parameters, {slots}{step}")
+    for note in found.notes:
+        out.print(f"note: {note}")
+
+
+def _groups(out: Console, facts: tuple[TensorFacts, ...]) -> None:
+    """Tensors grouped by their name with every number replaced by `*`."""
+    groups: dict[tuple[str, str, tuple[int, ...]], list[TensorFacts]] = {}
+    for fact in facts:
+        pattern = re.sub(r"\d+", "*", fact.name)
+        groups.setdefault((pattern, fact.dtype, fact.shape), []).append(fact)
+    rows = sorted(groups.items(), key=lambda item: -sum(fact.nbytes for fact in item[1]))
+    shown = {key for key, _ in rows[:_ROWS]}
+    table = _table("tensors", "count", "dtype", "shape", "bytes", "role")
+    for key, members in groups.items():
+        if key in shown:
+            name = members[0].name if len(members) == 1 else key[0]
+            table.add_row(
+                text.clean(name), f"{len(members):,}", key[1], str(list(key[2])),
+                text.size(sum(fact.nbytes for fact in members)), str(members[0].role),
+            )  # fmt: skip
+    out.print(table)
+    if len(rows) > _ROWS:
+        rest = [fact for _, members in rows[_ROWS:] for fact in members]
+        nbytes = text.size(sum(fact.nbytes for fact in rest))
+        out.print(f"and {len(rest):,} smaller tensors, {nbytes}; --tensors lists every one")
+
+
+def _list(out: Console, facts: tuple[TensorFacts, ...]) -> None:
+    table = _table("tensor", "dtype", "shape", "bytes", "role")
+    for fact in facts:
+        table.add_row(
+            text.clean(fact.name), fact.dtype, str(list(fact.shape)), text.size(fact.nbytes),
+            str(fact.role),
+        )  # fmt: skip
+    out.print(table)
+
+
+def _values(out: Console, found: Inspection) -> None:
+    if found.values:
+        shown = list(found.values.items())[:_ROWS]
+        table = _table("other values", "value")
+        for path, leaf in shown:
+            table.add_row(text.clean(path) or "(root)", text.clean(_short(leaf)))
+        out.print(table)
+        if len(found.values) > _ROWS:
+            out.print(f"and {len(found.values) - _ROWS:,} more values")
+    if found.unrecognized:
+        names = [text.clean(path) or "(root)" for path in found.unrecognized[:10]]
+        more = len(found.unrecognized) - len(names)
+        out.print(f"unrecognized: {', '.join(names)}" + (f" and {more:,} more" if more else ""))
+
+
+def _short(leaf: object) -> str:
+    kind = getattr(leaf, "type", None)
+    written = f"<{kind}>" if isinstance(kind, str) else repr(leaf)
+    return written if len(written) <= 72 else written[:69] + "..."
+
+
+def _table(*headings: str):  # type: ignore[no-untyped-def]
+    from rich import box
+    from rich.table import Table
+
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    for heading in headings:
+        right = heading in ("count", "bytes")
+        table.add_column(heading, justify="right" if right else "left", overflow="fold")
+    return table

@@ -1,0 +1,355 @@
+"""Spelling a tree in the vocabulary of a format, with the fate of every leaf.
+
+Pure: no byte of a tensor moves. What does not fit is spelled as the nearest thing that does, and
+the entry of each leaf says so: a tuple becomes a list, a plain value a 0-d tensor, an object of a
+foreign type the plain data it is made of, an unknown dtype the bits of a known one.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from portackpt.box import Box
+from portackpt.dtypes import BY_NAME, STRING, UINT8, DType
+from portackpt.ledger import NONE, Entry, Fate
+from portackpt.tensor import Strided, Tensor, contiguous, from_array, from_strings
+from portackpt.tree import PLAIN, Node, Object, assemble, children, is_leaf, unescape
+from portackpt.vocabulary import Vocabulary
+
+
+@dataclass(frozen=True, slots=True)
+class Spelling:
+    """A tree that fits a vocabulary, and one entry for each leaf of the tree it was made from."""
+
+    tree: Node
+    entries: tuple[Entry, ...]
+
+
+def spell(tree: Node, vocabulary: Vocabulary) -> Spelling:
+    """`tree` in `vocabulary`, with what that does to each leaf."""
+    speller = _Speller(vocabulary)
+    spelled = speller.node(tree, None, None)
+    if not vocabulary.any_root and not isinstance(spelled, dict):
+        speller = _Speller(vocabulary)
+        spelled = speller.node(tree, None, "value")
+        spelled = {} if spelled is _ABSENT else {"value": spelled}
+    elif spelled is _ABSENT:
+        spelled = {}
+    return Spelling(spelled, tuple(speller.entries))
+
+
+# Kinds of objects whose type says how a program holds the values, not what the values are.
+_CONTAINERS = {
+    "collections.OrderedDict": "a dict",
+    "collections.defaultdict": "a dict",
+    "collections.Counter": "a dict",
+    "collections.deque": "a list",
+    "builtins.set": "a list",
+    "builtins.frozenset": "a list",
+    "torch.Size": "a list",
+}
+_SIGNED_64 = range(-(1 << 63), 1 << 63)
+_ABSENT: Any = object()
+_Path = str | None
+"""A path; None is the root, whose parts have no slash before them."""
+
+
+def _at(path: _Path, component: str) -> str:
+    return component if path is None else f"{path}/{component}"
+
+
+class _Speller:
+    def __init__(self, vocabulary: Vocabulary) -> None:
+        self._words = vocabulary
+        self.entries: list[Entry] = []
+        self._storages: dict[int, _Spans] = {}
+        self._spelled: dict[int, Tensor] = {}
+
+    def node(self, node: Node, source: _Path, target: _Path) -> Node:
+        if isinstance(node, Tensor):
+            return self._tensor(node, source, target)
+        if isinstance(node, PLAIN):
+            return self._scalar(node, source, target)
+        if isinstance(node, Object):
+            return self._object(node, source, target)
+        if not node:
+            return self._empty(node, source, target)
+        parts = [_at(source, name) for name, _ in children(node)]
+        return self._fill(node, parts, source, target)
+
+    def _note(
+        self,
+        source: _Path,
+        target: _Path,
+        fate: Fate,
+        detail: str = "",
+        consequence: str = "",
+        assumption: str = "",
+    ) -> None:
+        goal = None if fate is Fate.DROPPED and not target else target or ""
+        self.entries.append(Entry(source or "", goal, fate, detail, consequence, None, assumption))
+
+    # containers
+
+    def _fill(self, container: Node, sources: Sequence[str], source: _Path, target: _Path) -> Node:
+        """A dict, list or tuple with its parts, which come from `sources`, spelled."""
+        kind = type(container)
+        words = self._words
+        if kind is dict:
+            return self._fill_dict(container, sources, source, target)
+        goal = kind if kind in words.containers else list if list in words.containers else dict
+        if goal is not kind:
+            told = f"{kind.__name__} written as a {goal.__name__}"
+            self._note(source, target, Fate.RELAYOUT, told, NONE)
+        parts = [
+            self.node(item, place, _at(target, str(index)))
+            for index, (item, place) in enumerate(zip(container, sources, strict=True))
+        ]
+        if goal is dict:
+            return self._kept({str(i): part for i, part in enumerate(parts)})
+        return goal([None if part is _ABSENT else part for part in parts])
+
+    def _fill_dict(
+        self, container: dict[Node, Node], sources: Sequence[str], source: _Path, target: _Path
+    ) -> Node:
+        names: list[str] = [name for name, _ in children(container)]
+        keys: list[Node] = list(container)
+        if not all(type(key) in self._words.keys for key in keys):
+            kinds = sorted(
+                {type(key).__name__ for key in keys if type(key) not in self._words.keys}
+            )
+            told = f"keys of type {', '.join(kinds)} written as text"
+            self._note(source, target, Fate.RELAYOUT, told, NONE)
+            keys = [unescape(name) for name in names]
+        parts = {
+            key: self.node(item, place, _at(target, name))
+            for key, item, place, name in zip(keys, container.values(), sources, names, strict=True)
+        }
+        return self._kept(parts)
+
+    def _kept(self, parts: dict[Node, Node]) -> Node:
+        kept = {key: part for key, part in parts.items() if part is not _ABSENT}
+        return kept if kept or self._words.empty else _ABSENT
+
+    def _empty(self, node: Node, source: _Path, target: _Path) -> Node:
+        if not self._words.empty:
+            told = f"an empty {type(node).__name__} has no counterpart; the name is absent"
+            self._note(source, None, Fate.DROPPED, told, NONE)
+            return _ABSENT
+        kind = type(node)
+        if kind in self._words.containers:
+            self._note(source, target, Fate.EXACT)
+            return node
+        goal = list if list in self._words.containers else dict
+        told = f"an empty {kind.__name__} written as an empty {goal.__name__}"
+        self._note(source, target, Fate.RELAYOUT, told, NONE)
+        return goal()
+
+    # objects
+
+    def _object(self, node: Object, source: _Path, target: _Path) -> Node:
+        if self._words.objects(node):
+            if is_leaf(node):
+                self._note(source, target, Fate.EXACT)
+                return node
+            parts = [
+                self.node(item, _at(source, name), _at(target, name))
+                for name, item in children(node)
+            ]
+            return assemble(node, iter([None if part is _ABSENT else part for part in parts]))
+        if is_leaf(node):
+            return self._bare(node, source, target)
+        self._told_type(node, source, target)
+        return self._plain(node, source, target)
+
+    def _told_type(self, node: Object, source: _Path, target: _Path) -> None:
+        kind = _CONTAINERS.get(node.type)
+        if kind is not None:
+            self._note(source, target, Fate.RELAYOUT, f"{node.type} written as {kind}", NONE)
+        elif node.type.startswith(("torch.", "jax.", "numpy.", "tensorflow.")):
+            told = f"{node.type} written as its parts"
+            meaning = f"the target program builds the {node.type.rpartition('.')[2]} from them"
+            self._note(source, target, Fate.RELAYOUT, told, meaning)
+        else:
+            told = f"type {node.type} written as the plain data it is made of"
+            meaning = (
+                f"a program that needs a {node.type.rpartition('.')[2]} must build it from that"
+            )
+            self._note(source, target, Fate.DROPPED, told, meaning)
+
+    def _bare(self, node: Object, source: _Path, target: _Path) -> Node:
+        """An object without parts: its name is all there is."""
+        if node.type in _CONTAINERS:
+            kind: Node = {} if _CONTAINERS[node.type] == "a dict" else []
+            return self._empty(kind, source, target)
+        value = node.type
+        spelled = value if str in self._words.scalars else _scalar_tensor(value, self._words)
+        told = f"the name {node.type} written as text"
+        self._note(
+            source, target, Fate.RELAYOUT, told, "a program that needs it looks it up by name"
+        )
+        return spelled
+
+    def _plain(self, node: Object, source: _Path, target: _Path) -> Node:
+        """The parts of an object: alone where there is one kind of them, else by kind."""
+        places = iter([_at(source, name) for name, _ in children(node)])
+        groups: dict[str, tuple[Node, list[str]]] = {}
+        for name, part in (
+            ("args", list(node.args)),
+            ("items", node.items),
+            ("entries", node.entries),
+            ("state", node.state),
+        ):
+            count = len(part) if isinstance(part, (list, dict)) else int(part is not None)
+            if name == "state" and not isinstance(part, dict) and part is not None:
+                part, count = [part], 1
+            if part and count:
+                groups[name] = (part, [next(places) for _ in range(count)])
+        if len(groups) == 1:
+            part, sources = next(iter(groups.values()))
+            return self._fill(part, sources, source, target)
+        return self._kept(
+            {
+                name: self._fill(part, sources, source, _at(target, name))
+                for name, (part, sources) in groups.items()
+            }
+        )
+
+    # leaves
+
+    def _scalar(self, value: Node, source: _Path, target: _Path) -> Node:
+        kind = type(value)
+        words = self._words
+        small = kind is not int or words.large_integers or value in _SIGNED_64
+        if kind in words.scalars and small:
+            self._note(source, target, Fate.EXACT)
+            return value
+        if value is None:
+            told = "None has no counterpart; the name is absent"
+            self._note(source, None, Fate.DROPPED, told, NONE)
+            return _ABSENT
+        if not small and str in words.scalars:
+            self._note(source, target, Fate.RELAYOUT, "an integer beyond 64 bits written as text",
+                       "the target program parses it")  # fmt: skip
+            return str(value)
+        spelled = _scalar_tensor(value, words)
+        shape = "0-d" if not spelled.shape else "1-d"
+        self._note(source, target, Fate.RELAYOUT, f"{kind.__name__} written as a {shape} "
+                   f"{spelled.dtype} tensor", NONE)  # fmt: skip
+        return spelled
+
+    def _tensor(self, tensor: Tensor, source: _Path, target: _Path) -> Node:
+        words = self._words
+        fate = Fate.EXACT
+        told: list[str] = []
+        meaning: list[str] = []
+        assumption = ""
+        spelled = self._spelled.get(id(tensor))
+        if not words.shared:
+            owner = self._tied(tensor, target or "")
+            if owner is not None:
+                fate = Fate.RELAYOUT
+                told.append(f"shares storage with {owner}; written apart")
+                assumption = "the target program ties the two again"
+        if spelled is None:
+            kept = {k: v for k, v in tensor.attributes.items() if words.attributes(k)}
+            spelled = tensor
+            if len(kept) < len(tensor.attributes):
+                spelled = replace(tensor, attributes=kept)
+            if tensor.dtype.name not in words.dtypes:
+                spelled = _bits(spelled, words)
+            self._spelled[id(tensor)] = spelled
+        if spelled.dtype is not tensor.dtype:
+            fate = Fate.RELAYOUT
+            told.append(f"bytes of {tensor.dtype} written as {spelled.dtype}")
+            meaning.append(f"view as {tensor.dtype} after loading")
+        if tensor.attributes.get("requires_grad") and not words.attributes("requires_grad"):
+            meaning.append("the target program says which parameters are trained")
+        self._note(source, target, fate, "; ".join(told), "; ".join(meaning), assumption)
+        return spelled
+
+    def _tied(self, tensor: Tensor, target: str) -> str | None:
+        """The path of an earlier tensor whose bytes this one shares."""
+        layout = tensor.layout
+        if not isinstance(layout, Strided) or not tensor.nbytes:
+            return None
+        stop = layout.offset + tensor.nbytes
+        if layout.strides is not None:
+            reach = zip(tensor.shape, layout.strides, strict=True)
+            stop = layout.offset + sum((n - 1) * step for n, step in reach) + tensor.dtype.itemsize
+        spans = self._storages.setdefault(id(layout.source), _Spans())
+        return spans.add(layout.offset, stop, target)
+
+
+class _Spans:
+    """Byte spans of one storage that were met so far, merged where they overlap."""
+
+    __slots__ = ("_names", "_starts", "_stops")
+
+    def __init__(self) -> None:
+        self._starts: list[int] = []
+        self._stops: list[int] = []
+        self._names: list[str] = []
+
+    def add(self, start: int, stop: int, name: str) -> str | None:
+        """The name of an earlier span that overlaps, or None; the span is met from now on."""
+        left = bisect_right(self._starts, start)
+        if left and self._stops[left - 1] > start:
+            left -= 1
+        right = left
+        while right < len(self._starts) and self._starts[right] < stop:
+            right += 1
+        owner = self._names[left] if right > left else None
+        if right > left:
+            start = min(start, self._starts[left])
+            stop = max(stop, self._stops[right - 1])
+        self._starts[left:right] = [start]
+        self._stops[left:right] = [stop]
+        self._names[left:right] = [owner or name]
+        return owner
+
+
+def _scalar_tensor(value: Node, words: Vocabulary) -> Tensor:
+    """A plain value as a 0-d tensor; text as its bytes where the format has no strings."""
+    import numpy as np
+
+    if isinstance(value, int) and not isinstance(value, bool) and value not in _SIGNED_64:
+        value = str(value)
+    if isinstance(value, (str, bytes)):
+        data = value.encode("utf-8", "surrogatepass") if isinstance(value, str) else value
+        if STRING.name in words.dtypes:
+            return from_strings([data], ())
+        return from_array(np.frombuffer(data, np.uint8))
+    kinds = {bool: np.bool_, int: np.int64, float: np.float64, complex: np.complex128}
+    spelled = from_array(np.array(value, kinds[type(value)]))
+    return spelled if spelled.dtype.name in words.dtypes else _bits(spelled, words)
+
+
+def _bits(tensor: Tensor, words: Vocabulary) -> Tensor:
+    """The elements of a tensor as unsigned integers of their size, or its bytes where none fits."""
+    holder = BY_NAME.get(f"uint{8 * tensor.dtype.itemsize}")
+    if holder is not None and holder.name in words.dtypes:
+        return Tensor(holder, tensor.shape, _Viewed(tensor), tensor.attributes)
+    if tensor.dtype is STRING:
+        assert isinstance(tensor.layout, Strided)
+        return contiguous(UINT8, (tensor.nbytes,), tensor.layout.source)
+    shape = (*tensor.shape, tensor.dtype.itemsize)
+    return Tensor(UINT8, shape, _Viewed(tensor), tensor.attributes)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Viewed:
+    """The elements of a tensor seen as another dtype; one more dimension where that is smaller."""
+
+    tensor: Tensor
+
+    def read(self, dtype: DType, box: Box, out: Any) -> None:
+        rank = len(self.tensor.shape)
+        values = self.tensor.read(Box(box.start[:rank], box.shape[:rank]))
+        seen = values.view(dtype.to_numpy()) if rank == len(box.shape) else (
+            values.reshape(-1, 1).view(dtype.to_numpy()).reshape(*values.shape, -1)
+        )  # fmt: skip
+        out[...] = seen if rank == len(box.shape) else seen[..., box.slices()[-1]]
