@@ -110,13 +110,14 @@ class _Speller:
         ]
         if goal is dict:
             return self._kept({str(i): part for i, part in enumerate(parts)})
-        return goal([None if part is _ABSENT else part for part in parts])
+        kept = [None if part is _ABSENT else part for part in parts]
+        return tuple(kept) if goal is tuple else kept
 
     def _fill_dict(
         self, container: dict[Node, Node], sources: Sequence[str], source: _Path, target: _Path
     ) -> Node:
-        names: list[str] = [name for name, _ in children(container)]
-        keys: list[Node] = list(container)
+        names = [name for name, _ in children(container)]
+        keys = list(container)
         if not all(type(key) in self._words.keys for key in keys):
             kinds = sorted(
                 {type(key).__name__ for key in keys if type(key) not in self._words.keys}
