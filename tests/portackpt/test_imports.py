@@ -11,7 +11,7 @@ FRAMEWORKS = {"torch", "jax", "jaxlib", "flax", "optax", "orbax", "tensorflow", 
 LAYERS = (
     "errors",
     "box dtypes bytesource",
-    "tensor",
+    "tensor ziparchive",
     "tree",
     "checkpoint ledger vocabulary streaming storage",
     "spelling plugins",
