@@ -89,7 +89,7 @@ def staged_file(path: Path, *, overwrite: bool) -> Iterator[Path]:
     """
     with _told(path):
         _check_target(path, overwrite)
-        temporary = path.parent / f".{path.name}.tmp-{save_id()}"
+        temporary = _temporary(path)
         try:
             yield temporary
             _commit(temporary, path, overwrite)
@@ -107,7 +107,7 @@ def staged_directory(path: Path, *, overwrite: bool) -> Iterator[Path]:
     """
     with _told(path):
         _check_target(path, overwrite)
-        temporary = path.parent / f".{path.name}.tmp-{save_id()}"
+        temporary = _temporary(path)
         try:
             temporary.mkdir()
             yield temporary
@@ -169,6 +169,13 @@ def _told(path: Path) -> Iterator[None]:
         raise WriteError(
             f"cannot write: {reason}{place}; what was there before is unchanged", str(path)
         ) from error
+
+
+def _temporary(path: Path) -> Path:
+    """Where `path` is staged; what an earlier save of the same id left there is gone."""
+    temporary = path.parent / f".{path.name}.tmp-{save_id()}"
+    _remove(temporary)
+    return temporary
 
 
 def _check_target(path: Path, overwrite: bool) -> None:

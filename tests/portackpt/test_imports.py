@@ -18,7 +18,7 @@ LAYERS = (
     "planning store",
     "conversion roles",
     "inspection comparison validation",
-    "cli",
+    "cli __main__",
 )
 LEVEL = {name: level for level, line in enumerate(LAYERS) for name in line.split()}
 

@@ -1,0 +1,1 @@
+"""One command for every figure that is quoted anywhere."""

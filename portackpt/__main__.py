@@ -1,0 +1,5 @@
+"""`python -m portackpt`."""
+
+from portackpt.cli import main
+
+main()
