@@ -31,6 +31,7 @@ HARMLESS = {
     "incons-ef-local-id-size.zip",
     "incons-ef-local-id.zip",
     "incons-ef-local-utf8name-ascii.zip",
+    "incons-eocd64-gap.zip",
     "incons-gap-before-cd.zip",
     "incons-gap-before-local.zip",
     "incons-streamed-2.zip",
