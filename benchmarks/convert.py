@@ -2,9 +2,9 @@
 
     python -m benchmarks.convert [--gb 1.5 4] [--runs 3] [--json FILE]
 
-The source is a GPT-2-like training state (parameters and two Adam moments, float32), warm in the page
-cache; the target is synced; times are of whole processes, from start to end, limit and case in turn,
-median of the runs. Memory is the peak above an interpreter that does nothing.
+The source is a GPT-2-like training state (parameters and two Adam moments, float32), warm in the
+page cache; the target is synced; times are of whole processes, from start to end, limit and case in
+turn, median of the runs. Memory is the peak above an interpreter that does nothing.
 """
 
 import argparse
@@ -131,7 +131,7 @@ def _child(command: list[str]) -> tuple[float, int]:
 
 
 def _warm(source: Path) -> None:
-    """The source into the page cache; freed memory back from the host, so that touching it is fast."""
+    """The source into the page cache, and memory back from the host, so that touching is fast."""
     files = [source] if source.is_file() else [path for path in source.rglob("*") if path.is_file()]
     for path in files:
         with path.open("rb") as file:
@@ -176,7 +176,8 @@ state = {i: {"step": torch.tensor(1000.0), "exp_avg": t * 0.1, "exp_avg_sq": t *
          for i, t in enumerate(model.values())}
 group = {"lr": 3e-4, "betas": (0.9, 0.95), "eps": 1e-8, "weight_decay": 0.1,
          "params": list(range(len(model)))}
-torch.save({"model": model, "optimizer": {"state": state, "param_groups": [group]}, "step": 1000}, path)
+optimizer = {"state": state, "param_groups": [group]}
+torch.save({"model": model, "optimizer": optimizer, "step": 1000}, path)
 """
 
 _STOCK_ORBAX = """

@@ -58,12 +58,11 @@ def test_it_exchanges_directories_without_a_moment_with_neither(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     put_directory(tmp_path / "x", "old")
-    seen = []
-    monkeypatch.setattr(
-        local, "_remove", lambda path: seen.append((tmp_path / "x" / "a").read_text())
-    )
+    renamed = []
+    monkeypatch.setattr(Path, "rename", lambda *_: renamed.append(1))
     put_directory(tmp_path / "x", "new", overwrite=True)
-    assert seen == ["new"]
+    assert (tmp_path / "x" / "a").read_text() == "new"
+    assert not renamed  # the two names were exchanged in one step
 
 
 def test_it_steps_aside_where_the_file_system_cannot_exchange(
