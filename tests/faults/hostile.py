@@ -16,8 +16,8 @@ from pathlib import Path
 
 OURS = ("portackpt", "numpy", "ml_dtypes", "msgspec", "msgpack", "isal", "google_crc32c", "xxhash",
         "zstandard", "tensorstore", "safetensors")  # fmt: skip
-FORBIDDEN = ("exec", "compile", "marshal.", "pickle.find_class", "ctypes.dlopen", "socket.", "pty.",
-             "os.system", "os.exec", "os.spawn", "os.posix_spawn", "os.fork", "webbrowser.")  # fmt: skip
+FORBIDDEN = ("exec", "compile", "marshal.", "pickle.find_class", "ctypes.dlopen", "socket.",
+             "os.system", "os.exec", "os.spawn", "os.posix_spawn", "os.fork", "pty.")  # fmt: skip
 LIMIT_S = 10
 seen: list[str] = []
 armed = False
