@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Protocol
 
 from portackpt.checkpoint import Checkpoint
-from portackpt.errors import AmbiguousError, UnknownFormatError, UsageError
+from portackpt.errors import AmbiguousError, InputError, UnknownFormatError, UsageError
 from portackpt.vocabulary import Vocabulary
 
 GROUP = "portackpt.formats"
@@ -148,6 +148,8 @@ def detect(path: Path) -> Format:
     """The format of what lies at `path`, by content."""
     probe = Probe(path)
     found = [candidate for candidate in map(get, names()) if candidate.recognize(probe)]
+    if not found and not path.exists():
+        raise InputError("no such file or directory", str(path))
     if not found:
         raise UnknownFormatError(
             f"no format recognizes this; known are {', '.join(names())}", str(path)
