@@ -1,0 +1,235 @@
+"""Arrays as lazy tensors over the chunks of a store."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from itertools import pairwise, product
+from math import prod
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
+
+from portackpt.box import Box
+from portackpt.bytesource import ByteSource, FileRange, InMemory
+from portackpt.dtypes import DType
+from portackpt.errors import DamagedError, RefusedError
+from portackpt.tensor import Layout, Strided, Tensor, c_strides
+from portackpt_jax.zarr.metadata import Array
+from portackpt_jax.zarr.sharding import ShardIndex
+from portackpt_jax.zarr.sources import Filled, Joined, Later
+
+if TYPE_CHECKING:
+    import numpy as np
+
+Index: TypeAlias = tuple[int, ...]
+LARGEST_FILL = 1 << 40
+MOST_CHUNKS = 1 << 22
+LARGEST_KEPT = 96 << 20
+DECOMPRESSOR = 1 << 20
+"""Memory of a decompressor in the middle of a large chunk, about."""
+
+
+class Store(Protocol):
+    """Values by key."""
+
+    def source(self, key: str) -> ByteSource | None:
+        """The value of `key`, unread; None where there is none."""
+
+    def below(self, prefix: str) -> list[str]:
+        """The keys that start with `prefix`, without it."""
+
+
+def tensor(
+    array: Array,
+    store: Store,
+    prefix: str,
+    attributes: Mapping[str, Any],
+    *,
+    may_lack: bool,
+    where: str,
+) -> tuple[Tensor, int]:
+    """The array whose chunks have keys below `prefix`, and how many of its chunks are absent.
+
+    `may_lack` says whether an absent chunk means the fill value (else it is damage).
+    """
+    dtype, shape = array.dtype, array.shape
+    if prod(shape) == 0:
+        layout: Layout = Strided(InMemory(b""), 0, c_strides(shape, dtype.itemsize))
+        return Tensor(dtype, shape, layout, attributes), 0
+    grid = array.grid
+    count = prod(grid)
+    found = _present(array, grid, count, store, prefix, where)
+    absent = count - len(found)
+    if absent:
+        _check_absent(array, grid, found, absent, may_lack, where)
+    cells = _Cells(array, found, where)
+    if count == 1:
+        layout = cells((0,) * len(grid))
+    elif _in_order(array):
+        sources = [cells.source(index) for index in product(*map(range, grid))]
+        layout = Strided(_join(sources), 0, c_strides(shape, dtype.itemsize))
+    else:
+        layout = Grid(array.chunk, dtype.itemsize, cells)
+    return Tensor(dtype, shape, layout, attributes), absent
+
+
+def _present(
+    array: Array, grid: Index, count: int, store: Store, prefix: str, where: str
+) -> dict[Index, ByteSource]:
+    """The chunks that are there. A grid larger than what is there is not walked."""
+    if count <= 64:
+        indices = list(product(*map(range, grid)))
+        sources = [(index, store.source(prefix + array.key(index))) for index in indices]
+        return {index: source for index, source in sources if source is not None}
+    found = {}
+    keys = store.below(prefix)
+    if len(keys) > MOST_CHUNKS:
+        raise RefusedError(f"an array of over {MOST_CHUNKS} chunks", where)
+    for key in keys:
+        index = _index(array, grid, key)
+        source = None if index is None else store.source(prefix + key)
+        if index is not None and source is not None:
+            found[index] = source
+    return found
+
+
+def _index(array: Array, grid: Index, key: str) -> Index | None:
+    """The place in the grid that `key` means; None when it is not a chunk's key."""
+    parts = key.split(array.separator)
+    if array.prefix and parts.pop(0) != array.prefix:
+        return None
+    if len(parts) != len(grid) or not all(part.isascii() and part.isdigit() for part in parts):
+        return None
+    index = tuple([int(part) for part in parts if len(part) < 20])
+    return index if array.key(index) == key and all(map(int.__lt__, index, grid)) else None
+
+
+def _check_absent(
+    array: Array, grid: Index, found: Mapping[Index, ByteSource], absent: int, may_lack: bool,
+    where: str,
+) -> None:  # fmt: skip
+    nbytes = absent * prod(array.chunk) * array.dtype.itemsize
+    if not may_lack:
+        first = next(i for i in product(*map(range, grid)) if i not in found)
+        raise DamagedError(
+            f"{absent} of {prod(grid)} chunks are missing, the first is {array.key(first)!r}; "
+            "the checkpoint is incomplete",
+            where,
+        )
+    if nbytes > LARGEST_FILL:
+        raise RefusedError(f"{nbytes} bytes of absent chunks", where)
+
+
+class _Cells:
+    """The chunks of one array as layouts, made when asked for."""
+
+    __slots__ = ("_array", "_found", "_nbytes", "_where")
+
+    def __init__(self, array: Array, found: Mapping[Index, ByteSource], where: str) -> None:
+        self._array = array
+        self._found = found
+        self._nbytes = prod(array.chunk) * array.dtype.itemsize
+        self._where = where
+
+    def __call__(self, index: Index) -> Layout:
+        array = self._array
+        shards = array.shards
+        encoded = self._found.get(index)
+        if encoded is not None and shards is not None and shards.chunk != array.chunk:
+            return _divided(array, encoded, f"{self._where} chunk {array.key(index)}")
+        strides = array.chain.strides(array.chunk, array.dtype.itemsize)
+        if shards is not None:
+            strides = shards.chain.strides(array.chunk, array.dtype.itemsize)
+        return Strided(self.source(index), 0, strides)
+
+    def source(self, index: Index) -> ByteSource:
+        """The decoded bytes of a chunk that is not divided any further."""
+        array = self._array
+        encoded = self._found.get(index)
+        if encoded is None:
+            return Filled(array.fill, self._nbytes)
+        where = f"{self._where} chunk {array.key(index)}"
+        if array.shards is None:
+            return array.chain.decode(encoded, self._nbytes, array.dtype.itemsize, where)
+        inner = ShardIndex(array, encoded, where)
+        return Later(self._nbytes, lambda: inner.source(0))
+
+
+def _divided(array: Array, encoded: ByteSource, where: str) -> Layout:
+    """A shard of several inner chunks."""
+    assert array.shards is not None
+    shards = array.shards
+    index = ShardIndex(array, encoded, where)
+    strides = shards.chain.strides(shards.chunk, array.dtype.itemsize)
+    steps = c_strides(index.grid, 1)
+
+    def cell(place: Index) -> Layout:
+        number = sum(a * b for a, b in zip(place, steps, strict=True))
+        return Strided(index.source(number), 0, strides)
+
+    return Grid(shards.chunk, array.dtype.itemsize, cell)
+
+
+def _in_order(array: Array) -> bool:
+    """True when the chunks, one after another, are the array in C order."""
+    order = array.chain.order if array.shards is None else array.shards.chain.order
+    if order is not None or (array.shards is not None and array.shards.chunk != array.chunk):
+        return False
+    axis = next((i for i, n in enumerate(array.chunk) if n > 1), len(array.chunk))
+    if axis == len(array.chunk):
+        return True
+    shape, chunk = array.shape, array.chunk
+    whole = axis == 0 or shape[axis] % chunk[axis] == 0
+    return whole and chunk[axis + 1 :] == shape[axis + 1 :]
+
+
+def _join(sources: list[ByteSource]) -> ByteSource:
+    """One source for all; where they follow each other in one file, a range of that file."""
+    ranges = [source for source in sources if isinstance(source, FileRange)]
+    first = sources[0]
+    if len(ranges) == len(sources) and isinstance(first, FileRange):
+        follows = all(
+            a.file is b.file and a.start + a.nbytes == b.start for a, b in pairwise(ranges)
+        )
+        if follows:
+            return FileRange(first.file, first.start, sum(source.nbytes for source in ranges))
+    return Joined(sources)
+
+
+class Grid:
+    """A layout of equal chunks, each with a layout of its own; the last may stick out.
+
+    Reading goes through many chunks side by side; those that were read last are kept, with their
+    decompressors, in a bounded amount of memory.
+    """
+
+    __slots__ = ("_cell", "_cells", "_chunk", "_most")
+
+    def __init__(self, chunk: Index, itemsize: int, cell: Callable[[Index], Layout]) -> None:
+        self._chunk = chunk
+        self._cell = cell
+        self._cells: dict[Index, Layout] = {}
+        self._most = LARGEST_KEPT // min(prod(chunk) * itemsize, DECOMPRESSOR)
+
+    def read(self, dtype: DType, box: Box, out: np.ndarray[Any, Any]) -> None:
+        import numpy as np
+
+        ranges = [
+            range(start // size, -(-(start + n) // size))
+            for start, n, size in zip(box.start, box.shape, self._chunk, strict=True)
+        ]
+        for index in product(*ranges):
+            start = tuple([i * size for i, size in zip(index, self._chunk, strict=True)])
+            common = Box(start, self._chunk).intersect(box)
+            assert common is not None
+            origin = tuple([a - b for a, b in zip(common.start, start, strict=True)])
+            target = out[common.slices(box.start)]
+            values = target if target.flags.c_contiguous else np.empty(target.shape, target.dtype)
+            self._layout(index).read(dtype, Box(origin, common.shape), values)
+            if values is not target:
+                target[...] = values
+
+    def _layout(self, index: Index) -> Layout:
+        layout = self._cells.pop(index, None) or self._cell(index)
+        self._cells[index] = layout
+        if len(self._cells) > self._most:
+            del self._cells[next(iter(self._cells))]
+        return layout
