@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
 from math import prod
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -127,12 +128,7 @@ class Strided:
     def is_contiguous(self, dtype: DType, shape: tuple[int, ...]) -> bool:
         if self.strides is None:
             return True
-        return all(
-            n == 1 or stride == expected
-            for n, stride, expected in zip(
-                shape, self.strides, c_strides(shape, dtype.itemsize), strict=True
-            )
-        )
+        return _is_c(shape, self.strides, dtype.itemsize)
 
     def covers(self, dtype: DType, shape: tuple[int, ...]) -> bool:
         """True when the tensor is exactly the source's bytes in C order."""
@@ -203,8 +199,9 @@ def _as_bytes(array: np.ndarray[Any, Any]) -> memoryview:
 
 
 def _is_c(shape: tuple[int, ...], strides: tuple[int, ...], itemsize: int) -> bool:
-    return all(
-        n == 1 or s == e for n, s, e in zip(shape, strides, c_strides(shape, itemsize), strict=True)
+    expected = c_strides(shape, itemsize)
+    return strides == expected or all(
+        n == 1 or s == e for n, s, e in zip(shape, strides, expected, strict=True)
     )
 
 
@@ -224,6 +221,7 @@ class Tiled:
             out[common.slices(box.start)] = values
 
 
+@lru_cache(maxsize=1 << 12)
 def c_strides(shape: tuple[int, ...], itemsize: int) -> tuple[int, ...]:
     """Strides in bytes of a C-ordered array."""
     strides = []
