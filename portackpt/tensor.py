@@ -64,7 +64,7 @@ class Tensor:
 
         region = whole(self.shape) if box is None else box
         if self.dtype is STRING:
-            return _read_strings(self)[region.slices()]
+            return _read_strings(self)[(*region.slices(), ...)]  # an array, even of no dimension
         out = np.empty(region.shape, self.dtype.to_numpy())
         if out.size:
             self.layout.read(self.dtype, region, out)

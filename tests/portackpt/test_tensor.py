@@ -134,6 +134,7 @@ def test_it_keeps_strings() -> None:
     tensor = from_strings([b"a", b"", b"\xff\x00"], (3, 1))
     assert tensor.read().tolist() == [[b"a"], [b""], [b"\xff\x00"]]
     assert tensor.nbytes == 8 * 4 + 3
+    assert from_strings([b"a"], ()).read().item() == b"a"
 
 
 def test_it_turns_big_endian_arrays() -> None:
