@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import product
 from math import prod
+
+from portackpt.errors import RefusedError
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,19 +78,33 @@ def _indices(shape: tuple[int, ...]) -> Iterator[tuple[int, ...]]:
 
 
 def covers(shape: tuple[int, ...], boxes: list[Box]) -> bool:
-    """True when the boxes tile `shape` exactly: inside it, apart from each other, nothing left."""
+    """True when the boxes tile `shape` exactly: inside it, apart from each other, nothing left.
+
+    Each element lies in as many boxes as the signs of the boxes' corners sum up to on the way to
+    it; so the boxes tile the whole when their corners cancel out to those of the whole. This is
+    linear in the boxes; `RefusedError` where they have too many corners for that.
+    """
     if any(not box.within(shape) for box in boxes):
         return False
     filled = [box for box in boxes if box.size]
     if sum(box.size for box in filled) != prod(shape):
         return False
-    # equal volume and pairwise apart is a tiling; sweep along the first axis to stay near-linear
-    filled.sort(key=lambda box: box.start)
-    active: list[Box] = []
+    if len(filled) <= 1:
+        return True
+    axes = [i for i, n in enumerate(shape) if any(box.shape[i] != n for box in filled)]
+    if len(filled) << len(axes) > _MAX_CORNERS:
+        raise RefusedError(f"{len(filled)} boxes cut along {len(axes)} axes are too many to check")
+    corners: Counter[tuple[int, ...]] = Counter()
     for box in filled:
-        if box.start:
-            active = [other for other in active if other.stop[0] > box.start[0]]
-        if any(box.intersect(other) for other in active):
-            return False
-        active.append(box)
-    return True
+        _add_corners(corners, box, axes, 1)
+    _add_corners(corners, whole(shape), axes, -1)
+    return not any(corners.values())
+
+
+_MAX_CORNERS = 1 << 22
+
+
+def _add_corners(corners: Counter[tuple[int, ...]], box: Box, axes: list[int], weight: int) -> None:
+    ends = [((box.start[i], 1), (box.start[i] + box.shape[i], -1)) for i in axes]
+    for corner in product(*ends):
+        corners[tuple([at for at, _ in corner])] += weight * prod([sign for _, sign in corner])
