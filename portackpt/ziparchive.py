@@ -87,13 +87,13 @@ def open_archive(path: Path) -> Archive:
         )
     entries = _entries(file, file.read(start, size), count)
     members: dict[str, Member] = {}
-    folded: set[str] = set()
+    names: set[str] = set()
     position = 0
     for name, flags, method, crc, size, packed, offset in sorted(entries, key=lambda e: e[-1]):
-        if name.casefold() in folded:
+        if name in names:
             raise RefusedError(f"two members are called {name!r}; readers disagree which is meant",
                                str(path))  # fmt: skip
-        folded.add(name.casefold())
+        names.add(name)
         if offset < position:
             raise RefusedError(f"member {name!r} overlaps the one before it", str(path))
         at = _data(file, name, flags, method, crc, size, packed, offset)

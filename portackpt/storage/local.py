@@ -57,6 +57,14 @@ class Writer:
         """Append zeros up to a multiple of `alignment`."""
         self.write(bytes(-self.position % alignment))
 
+    def patch(self, offset: int, data: bytes) -> None:
+        """Put `data` in place of bytes that were written before: a length, a checksum."""
+        assert offset + len(data) <= self.position
+        self._file.flush()
+        self._file.seek(offset)
+        self._file.write(data)
+        self._file.seek(self.position)
+
     def close(self) -> None:
         """Flush, sync, close. An error here is final: the file is not to be trusted."""
         try:

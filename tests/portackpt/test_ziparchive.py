@@ -137,13 +137,17 @@ def test_it_refuses_every_prefix(tmp_path: Path) -> None:
             open_archive(path)
 
 
+def test_it_keeps_names_apart_that_differ_in_case(tmp_path: Path) -> None:
+    members = {"w": b"1", "W": b"2"}
+    assert read_all(open_archive(make(tmp_path / "a.zip", members))) == members
+
+
 @pytest.mark.filterwarnings("ignore:Duplicate name")
-@pytest.mark.parametrize("other", ["a", "A"])
-def test_it_refuses_two_members_of_one_name(tmp_path: Path, other: str) -> None:
+def test_it_refuses_two_members_of_one_name(tmp_path: Path) -> None:
     path = tmp_path / "a.zip"
     with zipfile.ZipFile(path, "w") as file:
         file.writestr("a", "1")
-        file.writestr(other, "2")
+        file.writestr("a", "2")
     with pytest.raises(RefusedError, match="two members are called"):
         open_archive(path)
 
