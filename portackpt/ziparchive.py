@@ -274,20 +274,25 @@ _MADE_1980 = 0x21  # 1 January 1980, so that equal contents give equal archives
 
 @dataclass(frozen=True, slots=True)
 class Written:
-    """One stored member of an archive that is being written; its local header is at `offset`."""
+    """One stored member of an archive that is being written; its local header is at `offset`.
+
+    `wide` leaves room for a size beyond 4 GiB, whatever the size turns out to be.
+    """
 
     name: str
     size: int
     offset: int
     crc: int = 0
+    wide: bool = False
 
 
 def local_header(member: Written) -> bytes:
     """What stands before the bytes of a member; as long for any CRC."""
     name = member.name.encode()
-    extra = struct.pack("<HHQQ", 1, 16, member.size, member.size) if member.size >= _LIMIT else b""
-    size = min(member.size, _LIMIT)
-    version = 45 if extra else 20
+    wide = member.wide or member.size >= _LIMIT
+    extra = struct.pack("<HHQQ", 1, 16, member.size, member.size) if wide else b""
+    size = _LIMIT if wide else member.size
+    version = 45 if wide else 20
     head = _LOCAL.pack(b"PK\x03\x04", version, _UTF8, STORED, 0, _MADE_1980, member.crc, size, size,
                        len(name), len(extra))  # fmt: skip
     return head + name + extra
