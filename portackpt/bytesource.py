@@ -79,9 +79,10 @@ class File:
         self.readinto(offset, memoryview(buffer))
         return bytes(buffer)
 
-    def close(self) -> None:
+    def close(self, close: Callable[[int], None] = os.close) -> None:
+        # bound early: when the interpreter ends, `os` may be gone before this is
         if self._descriptor is not None:
-            os.close(self._descriptor)
+            close(self._descriptor)
             self._descriptor = None
 
     def __del__(self) -> None:
