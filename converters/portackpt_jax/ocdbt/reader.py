@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
+from itertools import islice, takewhile
 from pathlib import Path
 from stat import S_ISREG
 
@@ -21,10 +23,8 @@ class Database:
     def __init__(self, root: Path) -> None:
         self.root = root
         self._files: dict[str, File] = {}
+        self._sorted: list[bytes] | None = None
         self.values = self._walk()
-
-    def __contains__(self, key: str) -> bool:
-        return key.encode() in self.values
 
     def read(self, key: str, limit: int) -> bytes | None:
         """The value of `key`, of at most `limit` bytes; None where there is none."""
@@ -46,9 +46,18 @@ class Database:
         path, offset, length = value
         return FileRange(self._file(path), offset, length)
 
-    def names(self) -> list[str]:
-        """All keys, in order."""
-        return [key.decode(errors="surrogateescape") for key in self.values]
+    def below(self, prefix: str) -> list[str]:
+        """The keys that start with `prefix`, in order and without it."""
+        start = prefix.encode()
+        if self._sorted is None:
+            self._sorted = list(self.values)
+        first = bisect_left(self._sorted, start)
+        return [
+            key[len(start) :].decode(errors="surrogateescape")
+            for key in takewhile(
+                lambda key: key.startswith(start), islice(self._sorted, first, None)
+            )
+        ]
 
     def _walk(self) -> dict[bytes, Value]:
         """Every key with its value, from the root down; heights fall, so the walk ends."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from portackpt.errors import DamagedError, RefusedError, UnsupportedError
+from portackpt_jax.zstd import import_zstandard
 
 if TYPE_CHECKING:
     from typing import Any
@@ -71,8 +72,6 @@ def unframe(magic: int, data: bytes, where: str) -> Cursor:
 
 
 def _decompress(data: bytes, name: str, where: str) -> bytes:
-    from portackpt_jax.zarr.codecs import import_zstandard
-
     zstandard = import_zstandard()
     try:
         decompressor = zstandard.ZstdDecompressor(max_window_size=LARGEST_BODY)

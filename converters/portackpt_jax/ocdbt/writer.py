@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from hashlib import blake2b
 from itertools import pairwise
 from pathlib import Path
-from typing import TypeAlias, TypeVar
+from types import TracebackType
+from typing import Self, TypeAlias, TypeVar
 
 from portackpt.storage.local import Writer, write_file
 from portackpt_jax.ocdbt.reader import MANIFEST_NAME
@@ -55,34 +56,45 @@ class DatabaseWriter:
 
     def put(self, key: str, value: bytes) -> None:
         """A value that is at hand."""
-        if len(value) <= INLINE:
-            self._entries.append((key.encode(), value))
-        else:
-            self.stream(key, (value,))
+        small = len(value) <= INLINE
+        self._entries.append((key.encode(), value if small else self._append(value)))
 
-    def stream(self, key: str, pieces: Iterable[bytes | memoryview]) -> None:
-        """A value of any size, in pieces."""
-        self._entries.append((key.encode(), self._append(pieces)))
+    def begin(self, key: str) -> Writer:
+        """A value of any size: write it to what this returns, then `end`."""
+        writer = self._open()
+        self._entries.append((key.encode(), (len(self._files) - 1, writer.position, 0)))
+        return writer
 
-    def finish(self) -> None:
+    def end(self) -> None:
+        """The value that was begun last has been written."""
+        key, value = self._entries[-1]
+        assert self._writer is not None and isinstance(value, tuple)
+        file, start, _ = value
+        self._entries[-1] = key, (file, start, self._writer.position - start)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
         """Write the tree and the manifest; afterwards everything is on the disk."""
-        self._entries.sort(key=lambda entry: entry[0])
-        root = self._write_tree()
+        if kind is None:
+            self._entries.sort(key=lambda entry: entry[0])
+            root = self._write_tree()
         if self._writer is not None:
-            self._writer.close()
-        write_file(self._root / MANIFEST_NAME, frame(MANIFEST, self._manifest(root)))
+            self._writer.__exit__(kind, error, trace)
+        if kind is None:
+            write_file(self._root / MANIFEST_NAME, frame(MANIFEST, self._manifest(root)))
 
-    def abandon(self) -> None:
-        """Close what is open, without a tree."""
-        if self._writer is not None:
-            self._writer.__exit__(BaseException, None, None)
-
-    def _append(self, pieces: Iterable[bytes | memoryview]) -> tuple[int, int, int]:
+    def _append(self, data: bytes) -> tuple[int, int, int]:
         writer = self._open()
         start = writer.position
-        for piece in pieces:
-            writer.write(piece)
-        return len(self._files) - 1, start, writer.position - start
+        writer.write(data)
+        return len(self._files) - 1, start, len(data)
 
     def _open(self) -> Writer:
         if self._writer is not None and self._writer.position >= LARGEST_FILE:
@@ -124,7 +136,7 @@ class DatabaseWriter:
             *[value for value in values if isinstance(value, bytes)],
         ))  # fmt: skip
         data = frame(NODE, body)
-        return Subtree(keys[0], common, self._append((data,)), len(keys), len(data),
+        return Subtree(keys[0], common, self._append(data), len(keys), len(data),
                        sum(length for _, _, length in outside))  # fmt: skip
 
     def _interior(self, level: list[Subtree], height: int) -> list[Subtree]:
@@ -149,7 +161,7 @@ class DatabaseWriter:
         ))  # fmt: skip
         data = frame(NODE, body)
         return Subtree(
-            keys[0], common, self._append((data,)), sum(child.keys for child in children),
+            keys[0], common, self._append(data), sum(child.keys for child in children),
             len(data) + sum(child.tree_bytes for child in children),
             sum(child.value_bytes for child in children),
         )  # fmt: skip

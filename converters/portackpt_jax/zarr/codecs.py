@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from types import ModuleType
 from typing import Any, Protocol
 
 from portackpt.bytesource import ByteSource, Checked, Swapped
-from portackpt.errors import DamagedError, UnsupportedError, UsageError
+from portackpt.errors import DamagedError, UnsupportedError
 from portackpt.tensor import c_strides
 from portackpt_jax.zarr.sources import Part, Whole
+from portackpt_jax.zstd import import_zstandard
 
 LARGEST_WINDOW = 128 << 20
 _COMPRESSORS = ("zstd", "gzip", "zlib")
@@ -61,56 +61,56 @@ class Chain:
         return sizes
 
 
-def parse_compressor(compressor: Any, filters: Any, where: str) -> tuple[str, ...]:
+def parse_compressor(compressor: Any, filters: Any) -> tuple[str, ...]:
     """The steps of version 2."""
     if filters:
-        raise UnsupportedError(f"zarr filters cannot be read: {filters!r:.200}", where)
+        raise UnsupportedError(f"zarr filters cannot be read: {filters!r:.200}")
     if compressor is None:
         return ()
     name = compressor.get("id") if isinstance(compressor, dict) else None
     if name not in _COMPRESSORS:
-        raise UnsupportedError(_unknown(name), where)
+        raise UnsupportedError(_unknown(name))
     return (name,)
 
 
-def parse_chain(codecs: Any, dimensions: int, where: str) -> Chain:
+def parse_chain(codecs: Any, dimensions: int) -> Chain:
     """The codecs of version 3, without sharding."""
     order: tuple[int, ...] | None = None
     big_endian: bool | None = None
     steps: list[str] = []
-    for name, configuration in _named(codecs, where):
+    for name, configuration in _named(codecs):
         if name == "transpose" and big_endian is None and order is None:
-            order = _axes(configuration.get("order"), dimensions, where)
+            order = _axes(configuration.get("order"), dimensions)
         elif name == "bytes" and big_endian is None:
             big_endian = configuration.get("endian", "little") == "big"
         elif big_endian is not None and _may_follow(name, steps):
             steps.append(name)
         else:
-            raise UnsupportedError(_unknown(name), where)
+            raise UnsupportedError(_unknown(name))
     if big_endian is None:
-        raise DamagedError("the codecs of an array lack 'bytes'", where)
+        raise DamagedError("the codecs of an array lack 'bytes'")
     return Chain(big_endian, order, tuple(steps))
 
 
-def _named(codecs: Any, where: str) -> list[tuple[str, Mapping[str, Any]]]:
+def _named(codecs: Any) -> list[tuple[str, Mapping[str, Any]]]:
     if not isinstance(codecs, list) or len(codecs) > 16:
-        raise DamagedError("the codecs of an array are not a short list", where)
+        raise DamagedError("the codecs of an array are not a short list")
     found: list[tuple[str, Mapping[str, Any]]] = []
     for codec in codecs:
         if isinstance(codec, str):
             codec = {"name": codec}
         if not isinstance(codec, dict) or not isinstance(codec.get("name"), str):
-            raise DamagedError(f"not a codec: {codec!r:.100}", where)
+            raise DamagedError(f"not a codec: {codec!r:.100}")
         configuration = codec.get("configuration", {})
         if not isinstance(configuration, dict):
-            raise DamagedError(f"not the configuration of a codec: {configuration!r:.100}", where)
+            raise DamagedError(f"not the configuration of a codec: {configuration!r:.100}")
         found.append((codec["name"], configuration))
     return found
 
 
-def parse_sharding(codecs: Any, where: str) -> Mapping[str, Any] | None:
+def parse_sharding(codecs: Any) -> Mapping[str, Any] | None:
     """The configuration of `sharding_indexed` where that is how chunks are coded."""
-    named = _named(codecs, where)
+    named = _named(codecs)
     if len(named) == 1 and named[0][0] == "sharding_indexed":
         return named[0][1]
     return None
@@ -123,11 +123,11 @@ def _may_follow(name: str, steps: list[str]) -> bool:
     return name in ("zstd", "gzip") and not any(step in _COMPRESSORS for step in steps)
 
 
-def _axes(order: Any, dimensions: int, where: str) -> tuple[int, ...]:
+def _axes(order: Any, dimensions: int) -> tuple[int, ...]:
     if not isinstance(order, list) or sorted(map(repr, order)) != sorted(
         map(repr, range(dimensions))
     ):
-        raise DamagedError(f"not an order of {dimensions} axes: {order!r:.100}", where)
+        raise DamagedError(f"not an order of {dimensions} axes: {order!r:.100}")
     return tuple(order)
 
 
@@ -306,14 +306,3 @@ def extend_crc32c(data: memoryview, value: int) -> int:
     for start in range(0, data.nbytes, 1 << 20):
         value = extend(value, bytes(data[start : start + (1 << 20)]))
     return value
-
-
-def import_zstandard() -> ModuleType:
-    try:
-        import zstandard
-    except ImportError:
-        raise UsageError(
-            "this checkpoint is compressed with zstd, which needs the library zstandard: "
-            "pip install 'portackpt[orbax]'"
-        ) from None
-    return zstandard

@@ -61,86 +61,86 @@ class Array:
 
 
 @lru_cache(1024)
-def parse(data: bytes, version: int, where: str) -> Array:
+def parse(data: bytes, version: int) -> Array:
     """The metadata of version 2 (`.zarray`) or 3 (`zarr.json`)."""
     import msgspec
 
     try:
         found = msgspec.json.decode(data)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
-        raise DamagedError(f"the metadata of an array is no JSON: {error}", where) from error
+        raise DamagedError(f"the metadata of an array is no JSON: {error}") from error
     if not isinstance(found, dict) or found.get("zarr_format") != version:
-        raise DamagedError(f"no zarr metadata of version {version}: {data[:80]!r}", where)
-    return _version_2(found, where) if version == 2 else _version_3(found, where)
+        raise DamagedError(f"no zarr metadata of version {version}: {data[:80]!r}")
+    return _version_2(found) if version == 2 else _version_3(found)
 
 
-def _version_2(found: dict[str, Any], where: str) -> Array:
-    shape = _shape(found.get("shape"), 0, "shape", where)
-    chunk = _shape(found.get("chunks"), 1, "chunks", where)
-    dtype, big_endian = _dtype_2(found.get("dtype"), where)
+def _version_2(found: dict[str, Any]) -> Array:
+    shape = _shape(found.get("shape"), 0, "shape")
+    chunk = _shape(found.get("chunks"), 1, "chunks")
+    dtype, big_endian = _dtype_2(found.get("dtype"))
     separator = found.get("dimension_separator", ".")
     order = found.get("order", "C")
     if separator not in (".", "/") or order not in ("C", "F"):
-        raise DamagedError(f"dimension_separator {separator!r:.20}, order {order!r:.20}", where)
-    steps = parse_compressor(found.get("compressor"), found.get("filters"), where)
+        raise DamagedError(f"dimension_separator {separator!r:.20}, order {order!r:.20}")
+    steps = parse_compressor(found.get("compressor"), found.get("filters"))
     axes = tuple(reversed(range(len(shape)))) if order == "F" and len(shape) > 1 else None
-    fill = _fill(found.get("fill_value"), dtype, where)
+    fill = _fill(found.get("fill_value"), dtype)
     array = Array(dtype, shape, chunk, "", separator, Chain(big_endian, axes, steps), fill)
-    return _sized(array, where)
+    return _sized(array)
 
 
-def _version_3(found: dict[str, Any], where: str) -> Array:
-    shape = _shape(found.get("shape"), 0, "shape", where)
+def _version_3(found: dict[str, Any]) -> Array:
+    shape = _shape(found.get("shape"), 0, "shape")
     grid = found.get("chunk_grid")
     if found.get("node_type") != "array" or _get(grid, "name") != "regular":
-        raise UnsupportedError("not a zarr array on a regular grid", where)
-    chunk = _shape(_get(grid, "configuration", "chunk_shape"), 1, "chunk_shape", where)
+        raise UnsupportedError("not a zarr array on a regular grid")
+    chunk = _shape(_get(grid, "configuration", "chunk_shape"), 1, "chunk_shape")
     if found.get("storage_transformers"):
-        raise UnsupportedError("zarr storage transformers cannot be read", where)
+        raise UnsupportedError("zarr storage transformers cannot be read")
     dtype = _BY_ZARR.get(found["data_type"]) if isinstance(found.get("data_type"), str) else None
     if dtype is None:
-        raise UnsupportedError(f"zarr data type {found.get('data_type')!r:.100}", where)
-    prefix, separator = _key_encoding(found.get("chunk_key_encoding"), where)
-    fill = _fill(found.get("fill_value"), dtype, where)
+        raise UnsupportedError(f"zarr data type {found.get('data_type')!r:.100}")
+    prefix, separator = _key_encoding(found.get("chunk_key_encoding"))
+    fill = _fill(found.get("fill_value"), dtype)
     codecs = found.get("codecs")
-    sharding = parse_sharding(codecs, where)
+    sharding = parse_sharding(codecs)
     if sharding is None:
-        chain = parse_chain(codecs, len(shape), where)
-        return _sized(Array(dtype, shape, chunk, prefix, separator, chain, fill), where)
-    shards = _shards(sharding, chunk, where)
-    return _sized(Array(dtype, shape, chunk, prefix, separator, Chain(), fill, shards), where)
+        chain = parse_chain(codecs, len(shape))
+        return _sized(Array(dtype, shape, chunk, prefix, separator, chain, fill))
+    shards = _shards(sharding, chunk)
+    return _sized(Array(dtype, shape, chunk, prefix, separator, Chain(), fill, shards))
 
 
-def _shards(configuration: Any, outer: tuple[int, ...], where: str) -> Shards:
-    chunk = _shape(configuration.get("chunk_shape"), 1, "chunk_shape", where)
+def _shards(configuration: Any, outer: tuple[int, ...]) -> Shards:
+    chunk = _shape(configuration.get("chunk_shape"), 1, "chunk_shape")
     if len(chunk) != len(outer) or any(a % b for a, b in zip(outer, chunk, strict=True)):
-        raise DamagedError(f"inner chunks {chunk} do not divide chunks {outer}", where)
-    index = parse_chain(configuration.get("index_codecs"), 0, where)
+        raise DamagedError(f"inner chunks {chunk} do not divide chunks {outer}")
+    index = parse_chain(configuration.get("index_codecs"), 0)
     location = configuration.get("index_location", "end")
     if index.big_endian or index.steps not in ((), ("crc32c",)) or location not in ("start", "end"):
-        raise UnsupportedError("a shard index in an unknown spelling", where)
-    chain = parse_chain(configuration.get("codecs"), len(chunk), where)
+        raise UnsupportedError("a shard index in an unknown spelling")
+    chain = parse_chain(configuration.get("codecs"), len(chunk))
     return Shards(chunk, chain, bool(index.steps), location == "end")
 
 
-def _sized(array: Array, where: str) -> Array:
+def _sized(array: Array) -> Array:
     if len(array.shape) != len(array.chunk):
-        raise DamagedError(f"chunks {array.chunk} of an array of shape {array.shape}", where)
+        raise DamagedError(f"chunks {array.chunk} of an array of shape {array.shape}")
     for shape in (array.shape, array.chunk):
         if math.prod(shape) * array.dtype.itemsize > LARGEST_ARRAY:
-            raise RefusedError(f"an array or chunk of shape {shape} has over 2^62 bytes", where)
+            raise RefusedError(f"an array or chunk of shape {shape} has over 2^62 bytes")
     return array
 
 
-def _shape(value: Any, least: int, what: str, where: str) -> tuple[int, ...]:
+def _shape(value: Any, least: int, what: str) -> tuple[int, ...]:
     if not isinstance(value, list) or not all(type(n) is int for n in value):
-        raise DamagedError(f"{what} is no list of integers: {value!r:.100}", where)
+        raise DamagedError(f"{what} is no list of integers: {value!r:.100}")
     if len(value) > MOST_DIMENSIONS or not all(least <= n < LARGEST_ARRAY for n in value):
-        raise RefusedError(f"{what} is out of bounds: {value!r:.100}", where)
+        raise RefusedError(f"{what} is out of bounds: {value!r:.100}")
     return tuple(value)
 
 
-def _dtype_2(spelling: Any, where: str) -> tuple[DType, bool]:
+def _dtype_2(spelling: Any) -> tuple[DType, bool]:
     text = spelling if isinstance(spelling, str) else ""
     if match := _BYTE_ORDERED.fullmatch(text):
         order, kind, size = match.groups()
@@ -150,17 +150,17 @@ def _dtype_2(spelling: Any, where: str) -> tuple[DType, bool]:
             return dtype, order == ">"
     elif text in _BY_ZARR:
         return _BY_ZARR[text], False
-    raise UnsupportedError(f"zarr dtype {spelling!r:.100}", where)
+    raise UnsupportedError(f"zarr dtype {spelling!r:.100}")
 
 
-def _key_encoding(encoding: Any, where: str) -> tuple[str, str]:
+def _key_encoding(encoding: Any) -> tuple[str, str]:
     name = encoding if isinstance(encoding, str) else _get(encoding, "name")
     if name not in ("default", "v2"):
-        raise UnsupportedError(f"chunk keys in the spelling {name!r:.60}", where)
+        raise UnsupportedError(f"chunk keys in the spelling {name!r:.60}")
     usual = "/" if name == "default" else "."
     separator = _get(encoding, "configuration", "separator") or usual
     if separator not in (".", "/"):
-        raise DamagedError(f"separator {separator!r:.20} of chunk keys", where)
+        raise DamagedError(f"separator {separator!r:.20} of chunk keys")
     return "c" if name == "default" else "", separator
 
 
@@ -170,7 +170,7 @@ def _get(value: Any, *names: str) -> Any:
     return value
 
 
-def _fill(value: Any, dtype: DType, where: str) -> bytes:
+def _fill(value: Any, dtype: DType) -> bytes:
     """The bytes of the element that `fill_value` means; null is zero."""
     import numpy as np
 
@@ -187,7 +187,7 @@ def _fill(value: Any, dtype: DType, where: str) -> bytes:
         with np.errstate(all="ignore"):
             return np.array(value).astype(dtype.to_numpy()).tobytes()
     except (ValueError, TypeError, OverflowError, ArithmeticError) as error:
-        raise DamagedError(f"no fill value of {dtype}: {value!r:.60}", where) from error
+        raise DamagedError(f"no fill value of {dtype}: {value!r:.60}") from error
 
 
 def _number(value: Any) -> Any:
@@ -204,13 +204,15 @@ def spell_version_2(dtype: DType, shape: Sequence[int], chunk: Sequence[int]) ->
 
     return msgspec.json.encode({
         "chunks": list(chunk), "compressor": None, "dimension_separator": ".",
-        "dtype": _spell_dtype(dtype), "fill_value": None, "filters": None, "order": "C",
+        "dtype": spell_dtype(dtype), "fill_value": None, "filters": None, "order": "C",
         "shape": list(shape), "zarr_format": 2,
     })  # fmt: skip
 
 
-def _spell_dtype(dtype: DType) -> str:
-    assert dtype.zarr is not None
+def spell_dtype(dtype: DType) -> str:
+    """The name of a dtype in version 2."""
+    if dtype.zarr is None:
+        raise UnsupportedError(f"zarr has no dtype {dtype}")
     if dtype.numpy.startswith("ml_dtypes."):
         return dtype.zarr
     spelling = dtype.to_numpy().str

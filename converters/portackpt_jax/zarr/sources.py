@@ -33,17 +33,18 @@ class Part:
 
 
 class Joined:
-    """Sources of one size, one after another."""
+    """Sources of one size (but the last may be smaller), one after another."""
 
-    __slots__ = ("_each", "_sources")
+    __slots__ = ("_each", "_nbytes", "_sources")
 
     def __init__(self, sources: Sequence[ByteSource]) -> None:
         self._sources = sources
         self._each = sources[0].nbytes
+        self._nbytes = self._each * (len(sources) - 1) + sources[-1].nbytes
 
     @property
     def nbytes(self) -> int:
-        return self._each * len(self._sources)
+        return self._nbytes
 
     def readinto(self, offset: int, out: memoryview) -> None:
         done = 0
