@@ -8,6 +8,7 @@ Importing that module must be cheap: heavy libraries are imported where they are
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache, cached_property
 from importlib.metadata import entry_points
@@ -140,14 +141,24 @@ def get(name: str) -> Format:
     from importlib import import_module
 
     module, _, attribute = target.partition(":")
-    found: Format = getattr(import_module(module), attribute)
+    try:
+        found: Format = getattr(import_module(module), attribute)
+    except ImportError as error:
+        raise UsageError(f"the format {name!r} is installed, but does not load: {error}") from error
     return found
+
+
+def known() -> Iterator[Format]:
+    """Every format that loads; one that does not is no reason to do without the others."""
+    for name in names():
+        with suppress(UsageError):
+            yield get(name)
 
 
 def detect(path: Path) -> Format:
     """The format of what lies at `path`, by content."""
     probe = Probe(path)
-    found = [candidate for candidate in map(get, names()) if candidate.recognize(probe)]
+    found = [candidate for candidate in known() if candidate.recognize(probe)]
     if not found and not path.exists():
         raise InputError("no such file or directory", str(path))
     if not found:
@@ -162,7 +173,7 @@ def detect(path: Path) -> Format:
 
 def for_target(path: Path) -> Format:
     """The format that the name of a target means."""
-    found = [known for known in map(get, names()) if any(map(path.name.endswith, known.suffixes))]
+    found = [one for one in known() if any(map(path.name.endswith, one.suffixes))]
     if len(found) != 1:
         raise UsageError(
             f"the name {path.name!r} does not say which format to write; "

@@ -13,7 +13,7 @@ def command(as_json: bool) -> None:
     """List the formats, and what each needs."""
     from portackpt import plugins
 
-    found = [plugins.get(name) for name in plugins.names()]
+    found = list(plugins.known())
     if as_json:
         text.print_json(
             [
