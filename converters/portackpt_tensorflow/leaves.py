@@ -1,0 +1,52 @@
+"""The tree of a checkpoint as keys and tensors: names spelled as TensorFlow does, and the graph."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from portackpt.errors import WriteError
+from portackpt.tensor import Tensor, from_strings
+from portackpt.tree import Node
+
+from .bundlewriter import Leaf
+from .naming import GRAPH, Path, object_key
+from .objectgraph import build_graph, graph_keys
+
+
+def spell_leaves(tree: Node, details: Mapping[str, Any]) -> list[Leaf]:
+    """Every tensor of `tree` under its key, in order.
+
+    `details` are those of a checkpoint that was read: its names were plain, or its object graph and
+    the keys that stand whole at the root. Without them, or where the tree has changed since, a new
+    graph is made of the tree.
+    """
+    found = list(_walk(tree, ()))
+    if details.get("layout") == "names":
+        return [_leaf("/".join(path), tensor) for path, tensor in found]
+    whole = frozenset(details.get("whole", ()))
+    keys = [
+        path[0] if len(path) == 1 and path[0] in whole else object_key(path) for path, _ in found
+    ]
+    leaves = [_leaf(key, tensor) for key, (_, tensor) in zip(keys, found, strict=True)]
+    graph = details.get("graph")
+    if graph is None or not set(keys).issuperset(graph_keys(graph)):
+        graph = build_graph((path, leaf.key) for (path, _), leaf in zip(found, leaves, strict=True))
+    return [*leaves, _leaf(GRAPH, from_strings([graph], ()))]
+
+
+def _walk(node: Node, path: Path) -> Iterator[tuple[Path, Tensor]]:
+    if isinstance(node, Tensor):
+        yield path, node
+    elif isinstance(node, dict):
+        for name, part in node.items():
+            yield from _walk(part, (*path, name))
+    else:
+        raise WriteError(f"a bundle holds tensors, not a {type(node).__name__}", "/".join(path))
+
+
+def _leaf(key: str, tensor: Tensor) -> Leaf:
+    try:
+        return Leaf(key.encode(), tensor)
+    except UnicodeEncodeError:
+        raise WriteError(f"a name that is not Unicode text: {key[:80]!r}") from None
