@@ -64,7 +64,7 @@ def len_of(count: int) -> None:
 
 
 @given(st.dictionaries(generated.names, generated.tensors(st.sampled_from(NATIVE)), max_size=5))
-@settings(max_examples=40)
+@settings(max_examples=40, deadline=None)
 def test_it_writes_a_flat_dict_as_an_ordinary_file(
     tmp_path_factory: pytest.TempPathFactory, tree: dict[str, Tensor]
 ) -> None:
@@ -94,7 +94,7 @@ def test_it_writes_a_flat_dict_as_an_ordinary_file(
         | generated.tied().map(lambda tied: {"tied": tied})
     )
 )
-@settings(max_examples=60)
+@settings(max_examples=60, deadline=None)
 def test_it_gives_back_any_tree(tmp_path_factory: pytest.TempPathFactory, tree: Any) -> None:
     reference = pytest.importorskip("safetensors")
     path = tmp_path_factory.mktemp("any") / "x.safetensors"
