@@ -40,7 +40,7 @@ _RULES: tuple[tuple[Role, re.Pattern[str]], ...] = (
         Role.BUFFER,
         re.compile(
             r"(^|[/._])(running_mean|running_var|num_batches_tracked|moving_mean|moving_variance"
-            r"|batch_stats|position_ids|inv_freq)([/._]|$)"
+            r"|batch_stats|position_ids|inv_freq)([:/._]|$)"
         ),
     ),
 )  # fmt: skip

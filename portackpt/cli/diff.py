@@ -41,7 +41,7 @@ def _show(found: Comparison) -> None:
     from rich import box
     from rich.table import Table
 
-    out.print(f"{len(found.differences):,} differences; {alike}")
+    out.print(f"{text.count(len(found.differences), 'difference')}; {alike}")
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     for heading in ("leaf", "kind", "what", "max |a-b|", "relative"):
         table.add_column(heading, overflow="fold")

@@ -48,7 +48,7 @@ def _head(out: Console, found: Inspection) -> None:
     framework = " ".join(filter(None, (found.framework, found.framework_version)))
     parts = [found.format, f"written by {framework}" if framework else ""]
     parts.append(f"step {found.step:,}" if found.step is not None else "")
-    parts.append(f"{len(found.tensors):,} tensors")
+    parts.append(text.count(len(found.tensors), "tensor"))
     parts.append(text.size(found.nbytes))
     out.print(f"{found.path}: " + ", ".join(part for part in parts if part))
     roles = Counter(str(fact.role) for fact in found.tensors)

@@ -25,6 +25,11 @@ def size(nbytes: int) -> str:
     raise AssertionError
 
 
+def count(number: int, noun: str) -> str:
+    """`1 tensor`, `2,000 tensors`."""
+    return f"{number:,} {noun}" + ("" if number == 1 else "s")
+
+
 def print_json(document: Any) -> None:
     """One JSON document on standard output. NaN and infinities are spelled as text."""
     click.echo(json.dumps(_plain(document), ensure_ascii=False, indent=2, allow_nan=False))

@@ -28,7 +28,7 @@ def command(path: str, as_json: bool, quick: bool) -> int:
     elif faults:
         for fault in faults:
             click.echo(f"{fault.place}: {fault.message} [{fault.code}]")
-        click.echo(f"{len(faults):,} fault{'s' if len(faults) > 1 else ''}")
+        click.echo(text.count(len(faults), "fault"))
     else:
         click.echo(f"{path}: valid" + (" (structure only)" if quick else ""))
     return 1 if faults else 0
