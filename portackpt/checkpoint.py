@@ -27,3 +27,11 @@ class Checkpoint:
     step: int | None = None
     details: Mapping[str, Any] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+
+    def details_for(self, format: str) -> Mapping[str, Any]:
+        """The details where they are of `format`, also after a stay in the neutral store."""
+        origin = self.format
+        own = self.details.get("portackpt")
+        if origin == "portackpt" and isinstance(own, Mapping):
+            origin = own.get("source", origin)
+        return self.details if origin == format else {}

@@ -102,7 +102,7 @@ class Safetensors:
     ) -> None:
         if step is not None:
             raise UsageError("safetensors keeps no steps", str(path))
-        kept = checkpoint.details if checkpoint.format == self.name else {}
+        kept = checkpoint.details_for(self.name)
         spelled = spell(checkpoint)
         metadata = _metadata(checkpoint, kept)
         if not _means_directory(path, "index" in kept):
