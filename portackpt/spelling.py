@@ -267,6 +267,8 @@ class _Speller:
             fate = Fate.RELAYOUT
             told.append(f"bytes of {tensor.dtype} written as {spelled.dtype}")
             meaning.append(f"view as {tensor.dtype} after loading")
+        elif tensor.dtype.name in words.remarks:
+            meaning.append(words.remarks[tensor.dtype.name])
         if tensor.attributes.get("requires_grad") and not words.attributes("requires_grad"):
             meaning.append("the target program says which parameters are trained")
         self._note(source, target, fate, "; ".join(told), "; ".join(meaning), assumption)

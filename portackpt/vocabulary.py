@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 
 from portackpt.dtypes import BY_NAME
 from portackpt.tree import PLAIN, Object
@@ -29,6 +29,8 @@ class Vocabulary:
     `attributes` whether a tensor attribute is kept. `shared`: tensors over one byte source share
     storage in the file, too. `empty`: containers with nothing in them survive. `any_root`: the root
     may be something other than a dict. `large_integers`: integers outside int64 are scalars, too.
+    `remarks`: for a dtype that is kept bit for bit, but that the format's usual reader gives out
+    under another type, what the target's program does about it.
     """
 
     dtypes: frozenset[str] = EVERY_DTYPE
@@ -41,3 +43,4 @@ class Vocabulary:
     empty: bool = True
     any_root: bool = True
     large_integers: bool = True
+    remarks: Mapping[str, str] = field(default_factory=dict)

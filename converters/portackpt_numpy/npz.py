@@ -18,6 +18,7 @@ from pathlib import Path
 
 from portackpt.bytesource import File, FileRange, InMemory
 from portackpt.checkpoint import Checkpoint
+from portackpt.dtypes import named
 from portackpt.errors import RefusedError, UsageError, WriteError, located
 from portackpt.plugins import Probe, Progress
 from portackpt.storage.local import Writer, staged_file
@@ -46,6 +47,11 @@ _VOCABULARY = Vocabulary(
     containers=frozenset((dict,)),
     attributes=_is_descr,
     empty=False,
+    remarks={
+        name: f"numpy.load gives raw bytes: view them as ml_dtypes.{name}"
+        for name in SPELLINGS
+        if named(name).numpy.startswith("ml_dtypes.")
+    },
 )
 
 
