@@ -22,7 +22,8 @@ import struct
 from collections.abc import Callable, Iterator, Mapping
 from itertools import chain
 
-from portackpt.errors import DamagedError, RefusedError, WriteError
+from portackpt.errors import WriteError
+from portackpt.store.fault import Fault, FaultError
 from portackpt.tensor import Tensor
 from portackpt.tree import MAX_DEPTH, Node, Object
 
@@ -30,20 +31,21 @@ MakeTensor = Callable[[int, Mapping[str, Node]], Tensor]
 """Makes the tensor of a number, with its attributes."""
 
 
-def pack(node: Node, numbers: Mapping[int, int]) -> bytes:
+def pack(node: Node, numbers: Mapping[int, int], depth: int = MAX_DEPTH) -> bytes:
     """`node` as MessagePack; `numbers` says which number the tensor with an `id()` has."""
-    return _Packer(numbers).pack(node)
+    return _Packer(numbers, depth).pack(node)
 
 
-def unpack(data: bytes, make_tensor: MakeTensor) -> Node:
-    """The node that `data` spells. Raises `DamagedError` or `RefusedError`, with the offset."""
-    return _Unpacker(data, make_tensor).unpack()
+def unpack(data: bytes, make_tensor: MakeTensor, depth: int = MAX_DEPTH) -> Node:
+    """The node that `data` spells. Raises a `Fault`'s error, with the offset."""
+    return _Unpacker(data, make_tensor, depth).unpack()
 
 
 class _Packer:
-    def __init__(self, numbers: Mapping[int, int]) -> None:
+    def __init__(self, numbers: Mapping[int, int], depth: int) -> None:
         import msgpack
 
+        self._depth = depth
         self._numbers = numbers
         self._met: set[int] = set()
         self._out = msgpack.Packer(autoreset=False)
@@ -65,8 +67,8 @@ class _Packer:
                     break
             else:
                 stack.pop()
-            if stack and stack[-1][1] > MAX_DEPTH:
-                raise WriteError(f"containers are nested deeper than {MAX_DEPTH} levels")
+            if stack and stack[-1][1] > self._depth:
+                raise WriteError(f"containers are nested deeper than {self._depth} levels")
         data: bytes = self._out.bytes()
         return data
 
@@ -170,7 +172,8 @@ class _Frame:
 
 
 class _Unpacker:
-    def __init__(self, data: bytes, make_tensor: MakeTensor) -> None:
+    def __init__(self, data: bytes, make_tensor: MakeTensor, depth: int) -> None:
+        self._depth = depth
         self._data = data
         self._at = 0
         self._make_tensor = make_tensor
@@ -180,9 +183,9 @@ class _Unpacker:
         try:
             value = self._unpack()
         except (IndexError, struct.error):
-            raise DamagedError(f"state ends early, at offset {len(self._data)}") from None
+            raise _error("N-1", "the state ends early", len(self._data)) from None
         if self._at != len(self._data):
-            raise self._fault("nothing after the tree", f"{len(self._data) - self._at} bytes")
+            raise self._error("nothing after the tree", f"{len(self._data) - self._at} bytes")
         return value
 
     def _unpack(self) -> Node:
@@ -230,10 +233,8 @@ class _Unpacker:
             raise IndexError
         length = int.from_bytes(self._data[start : self._at], "big")
         if length > len(self._data) - self._at:
-            raise DamagedError(
-                f"expected a length of at most {len(self._data) - self._at}, found {length}, "
-                f"at offset {start - 1}"
-            )
+            rest = len(self._data) - self._at
+            raise _error("N-1", f"expected a length of at most {rest}, found {length}", start - 1)
         return length
 
     def _frame(self, count: int, start: int, parent: _Frame | None) -> _Frame:
@@ -241,15 +242,15 @@ class _Unpacker:
         width = 1 + (code & 0x1F)
         tag = _TAGS.get(self._data[self._at : self._at + width])
         if tag is None or not 0xA0 <= code <= 0xBF:
-            raise self._fault("the tag of an array", self._found(), self._at if count else start)
+            place = self._at if count else start
+            raise _error("N-2", f"expected the tag of an array, found {self._found()}", place)
         self._at += width
         level = parent.level + 1 if parent is not None else 1
         if parent is not None and parent.tag == "object" and tag in _PARTS:
             level = parent.level  # the parts of an object are no level of their own
-        if level > MAX_DEPTH:
-            raise RefusedError(
-                f"containers are nested deeper than {MAX_DEPTH} levels, at offset {start}"
-            )
+        if level > self._depth:
+            told = f"containers are nested deeper than {self._depth} levels"
+            raise _error("L-7", told, start)
         return _Frame(tag, count - 1, level, start)
 
     def _value(self) -> Node:
@@ -269,7 +270,7 @@ class _Unpacker:
             self._at += 1
             return _CONSTANTS[code]
         if code not in _SIZED:
-            raise self._fault("a value", _FOREIGN.get(code, "an array"))
+            raise self._error("a value", _FOREIGN.get(code, "an array"))
         kind, width = _SIZED[code]
         length = self._length(width)
         if kind == "text":
@@ -285,10 +286,9 @@ class _Unpacker:
         try:
             return self._data[start:end].decode()
         except UnicodeDecodeError as error:
-            raise DamagedError(
-                f"expected UTF-8 text, found byte {self._data[start + error.start]:#04x}, "
-                f"at offset {start + error.start}"
-            ) from None
+            place = start + error.start
+            told = f"expected UTF-8 text, found byte {self._data[place]:#04x}"
+            raise _error("N-1", told, place) from None
 
     def _close(self, tag: str, parts: list[Node], offset: int) -> Node:
         """The node of an array that was read to its end."""
@@ -297,7 +297,7 @@ class _Unpacker:
                 return self._tensor(parts)
             return _MAKERS[tag](parts)
         except ValueError as error:
-            raise DamagedError(f"not a valid {tag!r} array ({error}), at offset {offset}") from None
+            raise _error(_CODES[tag], f"not a valid {tag!r} array ({error})", offset) from None
 
     def _tensor(self, parts: list[Node]) -> Tensor:
         number = parts[0] if parts else None
@@ -317,11 +317,16 @@ class _Unpacker:
             return "the end"
         return f"byte {self._data[self._at]:#04x}"
 
-    def _fault(self, expected: str, found: str, offset: int | None = None) -> DamagedError:
-        place = self._at if offset is None else offset
-        return DamagedError(f"expected {expected}, found {found}, at offset {place}")
+    def _error(self, expected: str, found: str) -> FaultError:
+        return _error("N-1", f"expected {expected}, found {found}", self._at)
 
 
+def _error(code: str, message: str, offset: int) -> FaultError:
+    return Fault(code, message, offset=offset).error()
+
+
+_CODES = {"dict": "N-3", "int": "N-4", "complex": "N-5", "str": "N-6", "tensor": "N-7",
+          "object": "N-8"}  # fmt: skip
 _PARTS = frozenset(("tuple", "list", "dict"))
 _KEYS = frozenset((type(None), bool, int, float, complex, bytes, Object))
 
