@@ -101,7 +101,6 @@ class _Child:
             [sys.executable, "-P", "-m", "portackpt_keras.hdf5_child"],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
             env=_environment(),
         )
         assert self._process.stdin is not None

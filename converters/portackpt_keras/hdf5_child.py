@@ -29,6 +29,7 @@ _SECONDS = 60
 
 
 def main() -> None:
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 2)  # what the library grumbles is in its errors, too
     _limit_memory()
     requests, answers = sys.stdin.buffer, sys.stdout.buffer
     session = _Session()

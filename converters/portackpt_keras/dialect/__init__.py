@@ -1,0 +1,1 @@
+"""The Keras dialect: what Keras' configurations mean, and how it spells what others mean."""
