@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
-from functools import lru_cache
 from math import prod
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -16,19 +15,27 @@ from portackpt.box import Box, bands, whole
 from portackpt.bytesource import ByteSource, InMemory
 from portackpt.dtypes import STRING, DType, from_numpy
 from portackpt.errors import DamagedError
+from portackpt.strides import as_bytes, gather, is_c
+from portackpt.strides import c_strides as c_strides
 
 if TYPE_CHECKING:
     import numpy as np
 
 PIECE = 4 << 20
 """Bytes moved at once; a multiple of the store's chunk."""
+BAND = 64 << 20
+"""Bytes of a tensor that are put in order at once, where its source holds them in another order."""
 
 
 class Layout(Protocol):
     """How the elements of one tensor are found."""
 
     def read(self, dtype: DType, box: Box, out: np.ndarray[Any, Any]) -> None:
-        """Fill `out` (C-contiguous, of `box.shape` and numpy dtype `dtype.to_numpy()`)."""
+        """Fill `out` (C-contiguous, of `box.shape` and numpy dtype `dtype.to_numpy()`).
+
+        A layout that reads a few large boxes faster than many small ones has an attribute `band`:
+        the bytes of a box, at best `BAND`.
+        """
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -64,7 +71,9 @@ class Tensor:
 
         region = whole(self.shape) if box is None else box
         if self.dtype is STRING:
-            return _read_strings(self)[(*region.slices(), ...)]  # an array, even of no dimension
+            index: Any = (*region.slices(), ...)  # an array, even of no dimension
+            strings: np.ndarray[Any, Any] = _read_strings(self)[index]
+            return strings
         out = np.empty(region.shape, self.dtype.to_numpy())
         if out.size:
             self.layout.read(self.dtype, region, out)
@@ -90,10 +99,22 @@ class Tensor:
         import numpy as np
 
         kind = self.dtype.to_numpy()
-        for region in bands(self.shape, PIECE // kind.itemsize):
-            out = np.empty(region.shape, kind)
+        buffer = np.empty(min(self.size, best_band(self) // kind.itemsize or 1), kind)
+        for region in bands(self.shape, buffer.size):
+            out = buffer[: region.size].reshape(region.shape)
             self.layout.read(self.dtype, region, out)
-            yield _as_bytes(out)
+            yield as_bytes(out)
+
+
+def best_band(tensor: Tensor) -> int:
+    """Bytes of the boxes in which `tensor` is best read from end to end."""
+    layout = tensor.layout
+    if isinstance(layout, Strided):
+        return PIECE if layout.is_contiguous(tensor.dtype, tensor.shape) else BAND
+    if isinstance(layout, Tiled):
+        return max([best_band(tile) for _, tile in layout.tiles], default=PIECE)
+    band: int = getattr(layout, "band", PIECE)
+    return band
 
 
 def _joined(parts: Iterator[memoryview]) -> Callable[[memoryview], None]:
@@ -128,7 +149,7 @@ class Strided:
     def is_contiguous(self, dtype: DType, shape: tuple[int, ...]) -> bool:
         if self.strides is None:
             return True
-        return _is_c(shape, self.strides, dtype.itemsize)
+        return is_c(shape, self.strides, dtype.itemsize)
 
     def covers(self, dtype: DType, shape: tuple[int, ...]) -> bool:
         """True when the tensor is exactly the source's bytes in C order."""
@@ -158,51 +179,8 @@ class Strided:
         strides = self.strides
         if strides is None:
             raise AssertionError("contiguous reads need the tensor's shape; use Tensor.read")
-        self.source.verify()
         first = self.offset + sum(a * s for a, s in zip(box.start, strides, strict=True))
-        _gather(self.source, first, strides, out)
-
-
-def _gather(
-    source: ByteSource, first: int, strides: tuple[int, ...], out: np.ndarray[Any, Any]
-) -> None:
-    """Fill `out` with elements `strides` bytes apart, the first at `first`.
-
-    Reads the span between the first and the last element at once where that is not much more than
-    what is wanted, else goes along the longest stride.
-    """
-    import numpy as np
-
-    itemsize = out.dtype.itemsize
-    span = sum((n - 1) * s for n, s in zip(out.shape, strides, strict=True)) + itemsize
-    if span == out.nbytes and out.flags.c_contiguous and _is_c(out.shape, strides, itemsize):
-        source.readinto(first, _as_bytes(out))
-        return
-    if span <= max(4 * out.nbytes, 1 << 16):
-        buffer = np.empty(span, "u1")
-        source.readinto(first, _as_bytes(buffer))
-        out[...] = np.ndarray(out.shape, out.dtype, buffer.data, 0, strides)
-        return
-    axis = max(range(out.ndim), key=lambda i: strides[i] if out.shape[i] > 1 else -1)
-    index: list[Any] = [slice(None)] * out.ndim
-    rest = strides[:axis] + strides[axis + 1 :]
-    for i in range(out.shape[axis]):
-        index[axis] = i
-        part = np.empty(out.shape[:axis] + out.shape[axis + 1 :], out.dtype)
-        _gather(source, first + i * strides[axis], rest, part)
-        out[tuple(index)] = part
-
-
-def _as_bytes(array: np.ndarray[Any, Any]) -> memoryview:
-    """The memory of a C-contiguous array (which has to be kept alive by the caller)."""
-    return array.reshape(-1).view("u1").data
-
-
-def _is_c(shape: tuple[int, ...], strides: tuple[int, ...], itemsize: int) -> bool:
-    expected = c_strides(shape, itemsize)
-    return strides == expected or all(
-        n == 1 or s == e for n, s, e in zip(shape, strides, expected, strict=True)
-    )
+        gather(self.source, first, strides, out)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -219,17 +197,6 @@ class Tiled:
             origin = tuple([a - b for a, b in zip(common.start, region.start, strict=True)])
             values = tile.read(Box(origin, common.shape))
             out[common.slices(box.start)] = values
-
-
-@lru_cache(maxsize=1 << 12)
-def c_strides(shape: tuple[int, ...], itemsize: int) -> tuple[int, ...]:
-    """Strides in bytes of a C-ordered array."""
-    strides = []
-    step = itemsize
-    for n in reversed(shape):
-        strides.append(step)
-        step *= max(n, 1)
-    return tuple(reversed(strides))
 
 
 def contiguous(
@@ -261,7 +228,7 @@ def from_array(array: np.ndarray[Any, Any], attributes: Mapping[str, Any] | None
     little = np.ascontiguousarray(array).reshape(array.shape)
     if little.dtype.byteorder == ">":
         little = little.astype(little.dtype.newbyteorder("<"))
-    data = InMemory(_as_bytes(little))
+    data = InMemory(as_bytes(little))
     return contiguous(from_numpy(array.dtype), array.shape, data, 0, attributes)
 
 

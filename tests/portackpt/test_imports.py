@@ -10,9 +10,9 @@ FRAMEWORKS = {"torch", "jax", "jaxlib", "flax", "optax", "orbax", "tensorflow", 
 # from the bottom to the top: a module imports only from lines above its own
 LAYERS = (
     "errors",
-    "box dtypes bytesource",
+    "box dtypes bytesource strides",
     "tensor ziparchive",
-    "tree",
+    "tree layouts",
     "checkpoint ledger vocabulary streaming storage",
     "spelling plugins",
     "planning store",

@@ -1,0 +1,1 @@
+"""Layouts of layers: where each framework puts the axes, and the transforms between them."""
