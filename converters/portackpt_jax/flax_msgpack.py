@@ -21,13 +21,12 @@ from portackpt.plugins import Probe, Progress
 from portackpt.storage.local import Writer, staged_file
 from portackpt.streaming import read_ahead
 from portackpt.tensor import Tensor
-from portackpt.tree import Node, children, walk
+from portackpt.tree import Node, children
 from portackpt.vocabulary import Vocabulary
 from portackpt_jax.flax_spelling import Array, spell
 
 NO_CHECKSUMS = "flax's msgpack has no checksums: a flipped bit is not found"
 _STEP = re.compile(r"checkpoint_(\d{1,18})")
-_ELSEWHERE = ("PLACEHOLDER://", "AGGREGATED://")
 _PARSED = 64 << 20
 """Bytes of a file that is parsed to see whether it is msgpack."""
 
@@ -74,11 +73,13 @@ class FlaxMsgpack:
         if steps:
             step = steps[-1] if step is None else step
             path = path / f"checkpoint_{step}"
-        tree = _read(path)
-        details = {"lists": tuple(_lists(tree))}
+        from portackpt_jax.orbax.aggregate import read
+
+        tree = read(path)
+        details = {"lists": tuple(_lists(tree))} if _has_lists(tree, path) else {}
         return Checkpoint(
             tree, self.name, self.framework, step=_step(tree) if step is None else step,
-            details=details if details["lists"] else {}, notes=(NO_CHECKSUMS,),
+            details=details, notes=(NO_CHECKSUMS,),
         )  # fmt: skip
 
     def write(
@@ -106,21 +107,6 @@ class FlaxMsgpack:
             "tree = serialization.msgpack_restore(data)\n"
             "# into your own state: serialization.from_bytes(state, data)\n"
         )
-
-
-def _read(path: Path) -> Node:
-    from portackpt_jax.orbax.aggregate import read
-
-    tree = read(path)
-    for place, leaf in walk(tree):
-        named = isinstance(leaf, str) and leaf.startswith(_ELSEWHERE)
-        if named or (leaf == "zarr" and place.rpartition("/")[2] == "driver"):
-            raise UnsupportedError(
-                f"this file is the index of the directory {path.parent}, whose arrays it names; "
-                "open that instead",
-                place, str(path),
-            )  # fmt: skip
-    return tree
 
 
 def _begins_like_a_tree(head: bytes) -> bool:
@@ -157,8 +143,37 @@ def _is_msgpack(probe: Probe) -> bool:
     return True
 
 
+def _has_lists(tree: Node, path: Path) -> bool:
+    """True where there are lists, which flax's own trees do not have.
+
+    Raises where the tree names arrays that lie elsewhere.
+    """
+    found = False
+    stack = [tree]
+    while stack:
+        node = stack.pop()
+        if isinstance(node, dict):
+            if node.get("driver") == "zarr":
+                raise _elsewhere(path)
+            stack.extend(node.values())
+        elif isinstance(node, (list, tuple)):
+            found = found or isinstance(node, list)
+            stack.extend(node)
+        elif isinstance(node, str) and node.startswith(("PLACEHOLDER://", "AGGREGATED://")):
+            raise _elsewhere(path)
+    return found
+
+
+def _elsewhere(path: Path) -> UnsupportedError:
+    return UnsupportedError(
+        f"this file is the index of the directory {path.parent}, whose arrays it names; "
+        "open that instead",
+        str(path),
+    )
+
+
 def _lists(tree: Node) -> Iterator[str]:
-    """Paths of the lists, which flax's own trees do not have."""
+    """The paths of the lists."""
     stack = [("", tree)]
     while stack:
         path, node = stack.pop()

@@ -13,16 +13,14 @@ these are streamed.
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
-from itertools import count, repeat
 from math import prod
-from typing import Any, TypeAlias
 
 from portackpt.dtypes import DType
 from portackpt.errors import WriteError
 from portackpt.tensor import Tensor
-from portackpt.tree import Node, children
+from portackpt.tree import Node, escape
 
 CHUNKED = "__msgpack_chunked_array__"
 MOST = 1 << 30
@@ -49,11 +47,6 @@ def spell(tree: Node, sequences: frozenset[str]) -> tuple[list[Array], bytes]:
     return speller.arrays, speller.rest()
 
 
-_Part: TypeAlias = tuple[str, Node, Node]
-"""Path, key and value of a part of a container; the key of what has none is `_NONE`."""
-_NONE: Any = object()
-
-
 class _Speller:
     def __init__(self, sequences: frozenset[str]) -> None:
         import msgpack
@@ -61,6 +54,7 @@ class _Speller:
         self._sequences = sequences
         self._packer = msgpack.Packer(strict_types=True)
         self._text = bytearray()
+        self._place: list[Node] = []
         self.arrays: list[Array] = []
 
     def rest(self) -> bytes:
@@ -70,36 +64,44 @@ class _Speller:
         return text
 
     def spell(self, root: Node) -> None:
-        stack: list[Iterator[_Part]] = [iter([("", _NONE, root)])]
-        while stack:
-            for path, key, node in stack[-1]:
-                if key is not _NONE:
-                    self._plain(key, path)
-                if isinstance(node, (dict, list)):
-                    self._head(path, node)
-                    stack.append(self._parts(path, node))
-                    break
-                if isinstance(node, Tensor):
-                    self._tensor(node, path)
-                else:
-                    self._plain(node, path)
+        stack: list[Iterator[tuple[Node, Node]]] = []
+        node = root
+        while True:
+            if isinstance(node, (dict, list)):
+                stack.append(self._open(node))
+            elif isinstance(node, Tensor):
+                self._tensor(node)
             else:
+                self._plain(node)
+            while stack:
+                part = next(stack[-1], None)
+                if part is not None:
+                    break
                 stack.pop()
+                self._place.pop()
+            else:
+                return
+            key, node = part
+            self._place[-1] = key
 
-    def _head(self, path: str, node: Node) -> None:
-        is_map = isinstance(node, dict) or path not in self._sequences
+    def _open(self, node: Node) -> Iterator[tuple[Node, Node]]:
+        """Write the head of a container; gives each part with its key, which is written then."""
+        is_map = isinstance(node, dict) or self._path() not in self._sequences
         head = self._packer.pack_map_header if is_map else self._packer.pack_array_header
         self._text += head(len(node))
+        self._place.append(None)
+        return self._parts(node, is_map)
 
-    def _parts(self, path: str, node: Node) -> Iterator[_Part]:
-        keys: Iterable[Node] = node
-        if isinstance(node, list):
-            keys = repeat(_NONE) if path in self._sequences else map(str, count())
-        base = f"{path}/" if path else ""
-        for key, (name, part) in zip(keys, children(node), strict=False):
-            yield base + name, key, part
+    def _parts(self, node: Node, is_map: bool) -> Iterator[tuple[Node, Node]]:
+        for key, part in node.items() if isinstance(node, dict) else enumerate(node):
+            if is_map:
+                self._plain(key if isinstance(node, dict) else str(key))
+            yield key, part
 
-    def _plain(self, value: Node, path: str) -> None:
+    def _path(self) -> str:
+        return "/".join(escape(str(key)) for key in self._place)
+
+    def _plain(self, value: Node) -> None:
         try:
             if isinstance(value, complex):
                 parts = b"\x92" + struct.pack(">BdBd", 0xCB, value.real, 0xCB, value.imag)
@@ -107,19 +109,19 @@ class _Speller:
             else:
                 self._text += self._packer.pack(value)
         except (UnicodeEncodeError, OverflowError, ValueError, TypeError) as error:
-            raise WriteError(f"msgpack cannot hold {value!r:.60}: {error}", path) from None
+            raise WriteError(f"msgpack cannot hold {value!r:.60}: {error}", self._path()) from None
 
-    def _tensor(self, tensor: Tensor, path: str) -> None:
+    def _tensor(self, tensor: Tensor) -> None:
         code = _NDARRAY
         if not tensor.shape and tensor.attributes.get("numpy.class") == SCALAR:
             code = _NPSCALAR
         if tensor.nbytes <= MOST:
-            self._array(code, tensor.dtype, tensor.shape, path)
+            self._array(code, tensor.dtype, tensor.shape)
             self.arrays.append(Array(tensor, ((0, self.rest()),)))
         else:
-            self._chunks(tensor, path)
+            self._chunks(tensor)
 
-    def _chunks(self, tensor: Tensor, path: str) -> None:
+    def _chunks(self, tensor: Tensor) -> None:
         """A large array as a dict of its shape and of flat pieces."""
         pack, itemsize = self._packer.pack, tensor.dtype.itemsize
         shape = {str(axis): n for axis, n in enumerate(tensor.shape)}
@@ -131,11 +133,11 @@ class _Speller:
         marks = []
         for number, start in enumerate(starts):
             self._text += pack(str(number))
-            self._array(_NDARRAY, tensor.dtype, (min(each, tensor.size - start),), path)
+            self._array(_NDARRAY, tensor.dtype, (min(each, tensor.size - start),))
             marks.append((start * itemsize, self.rest()))
         self.arrays.append(Array(tensor, tuple(marks)))
 
-    def _array(self, code: int, dtype: DType, shape: tuple[int, ...], path: str) -> None:
+    def _array(self, code: int, dtype: DType, shape: tuple[int, ...]) -> None:
         """All of an array but its bytes, which have to follow."""
         nbytes = prod(shape) * dtype.itemsize
         pack = self._packer.pack

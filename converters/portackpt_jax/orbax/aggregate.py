@@ -18,12 +18,12 @@ from __future__ import annotations
 import struct
 from math import prod
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 from portackpt.bytesource import File, FileRange
 from portackpt.dtypes import BY_NAME, DType
 from portackpt.errors import DamagedError, RefusedError, UnsupportedError
-from portackpt.tensor import Strided, Tensor, contiguous
+from portackpt.tensor import Strided, Tensor, c_strides, contiguous
 from portackpt.tree import MAX_DEPTH, Node
 from portackpt_jax.ocdbt.reader import open_regular
 from portackpt_jax.orbax.attributes import NOTHING, NUMPY_SCALAR
@@ -31,6 +31,10 @@ from portackpt_jax.zarr.sources import Joined
 
 MOST_NODES = 4_000_000
 _WINDOW = 1 << 16
+_HEAD = 64
+"""Bytes of an array's head that is remembered, at most."""
+_Kind: TypeAlias = tuple[DType, tuple[int, ...], tuple[int, ...]]
+"""Dtype, shape, strides."""
 _CHUNKED = "__msgpack_chunked_array__"
 _NUMBERS = {
     0xCA: ">f", 0xCB: ">d", 0xCC: ">B", 0xCD: ">H", 0xCE: ">I", 0xCF: ">Q",
@@ -61,6 +65,7 @@ class _Reader:
         self._window = b""
         self._start = 0
         self._nodes = 0
+        self._heads: dict[int, dict[bytes, _Kind]] = {}
 
     def damaged(self, message: str) -> DamagedError:
         return DamagedError(f"damaged msgpack: {message}, at byte {self.at}", str(self.file.path))
@@ -160,6 +165,26 @@ class _Reader:
         return value
 
     def _array(self, end: int, attributes: Any) -> Tensor:
+        start = self.at
+        dtype, shape, strides = self._known(end) or self._kind(end)
+        if self.at - start <= _HEAD and start >= self._start:
+            window = self._window[start - self._start : self.at - self._start]
+            self._heads.setdefault(len(window), {})[window] = (dtype, shape, strides)
+        source = FileRange(self.file, self.at, end - self.at)
+        self.at = end
+        return Tensor(dtype, shape, Strided(source, 0, strides), attributes)
+
+    def _known(self, end: int) -> _Kind | None:
+        """What a head that was met before says: large files have few different ones."""
+        first = self.at - self._start
+        for length, heads in self._heads.items():
+            kind = heads.get(self._window[first : first + length])
+            if kind is not None and self.at + length + prod(kind[1]) * kind[0].itemsize == end:
+                self.at += length
+                return kind
+        return None
+
+    def _kind(self, end: int) -> _Kind:
         if self._head(self.take(1)[0]) != ("array", 3):
             raise self.damaged("not an array of shape, dtype, bytes")
         shape, spelling = self.node(0), self.node(0)
@@ -171,9 +196,7 @@ class _Reader:
         dtype = self._dtype(spelling)
         if prod(shape) * dtype.itemsize != count or min(shape, default=0) < 0:
             raise self.damaged(f"{dtype} of shape {shape} in {count} bytes")
-        source = FileRange(self.file, self.at, count)
-        self.at = end
-        return contiguous(dtype, tuple(shape), source, 0, attributes)
+        return dtype, tuple(shape), c_strides(tuple(shape), dtype.itemsize)
 
     def _dtype(self, spelling: Node) -> DType:
         name = {"V2": "bfloat16", "|V2": "bfloat16"}.get(spelling, spelling)
