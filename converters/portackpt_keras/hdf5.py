@@ -25,9 +25,8 @@ from portackpt_keras.frames import DATA, DONE, ERROR, INDEX, OPEN, READ, RECORDS
 
 PIECE = 1 << 20
 _SECONDS = 8.0
-_SECONDS_PER_MIB = 0.5
-_LONGEST = 600.0
-_READ_SECONDS = 30.0
+_SECONDS_PER_MIB = 4.0
+_SECONDS_PER_ANSWER = 30.0
 _LARGEST_FRAME = 512 << 20
 _ERRORS: dict[str, type[InputError]] = {
     "damaged": DamagedError,
@@ -49,10 +48,10 @@ class Hdf5:
 
     def records(self) -> Iterator[Any]:
         """The records of the index (see `hdf5_index`). Raises `InputError`."""
-        seconds = min(_LONGEST, _SECONDS + _SECONDS_PER_MIB * self.size / (1 << 20))
-        child = self._spawn(time.monotonic() + seconds)
+        deadline = time.monotonic() + _SECONDS + _SECONDS_PER_MIB * self.size / (1 << 20)
+        child = self._spawn(deadline)
         try:
-            for payload in child.ask(INDEX, b"", RECORDS, time.monotonic() + seconds):
+            for payload in child.ask(INDEX, b"", RECORDS, deadline):
                 yield from _unpacked(payload, self.where)
         finally:
             child.end()
@@ -63,11 +62,11 @@ class Hdf5:
 
         with self._lock:
             if self._child is None:
-                self._child = self._spawn(time.monotonic() + _READ_SECONDS)
+                self._child = self._spawn(time.monotonic() + _SECONDS_PER_ANSWER)
             for at in range(0, out.nbytes, PIECE):
                 piece = out[at : at + PIECE]
                 request = msgpack.packb([path, offset + at, piece.nbytes])
-                deadline = time.monotonic() + _READ_SECONDS
+                deadline = time.monotonic() + _SECONDS_PER_ANSWER
                 data = b"".join(self._child.ask(READ, request, DATA, deadline))
                 if len(data) != piece.nbytes:
                     raise DamagedError(
@@ -117,11 +116,12 @@ class _Child:
         except OSError:
             raise self._died() from None
         while True:
-            head = self._receive(5, deadline)
+            until = min(deadline, time.monotonic() + _SECONDS_PER_ANSWER)
+            head = self._receive(5, until)
             found, length = head[:1], int.from_bytes(head[1:], "little")
             if length > _LARGEST_FRAME:
                 raise DamagedError(f"HDF5 answered with {length} bytes at once", self._where)
-            body = self._receive(length, deadline)
+            body = self._receive(length, until)
             if found == DONE:
                 return
             if found == ERROR:
