@@ -35,6 +35,12 @@ _VOCABULARY = Vocabulary(
     containers=frozenset((dict,)),
     attributes=lambda name: name.startswith(("@", "hdf5.")),
     any_root=False,
+    remarks={
+        dtype.name: f"{reader} gives opaque bytes: view them as ml_dtypes.{dtype.name}"
+        for dtype in BY_NAME.values()
+        for reader in ("h5py" if dtype.name == "bfloat16" else "Keras",)
+        if dtype.numpy.startswith("ml_dtypes.")
+    },
 )
 
 
@@ -97,7 +103,7 @@ def _is_archive(checkpoint: Checkpoint, path: Path) -> bool:
     """A name that says nothing is an archive where the checkpoint was one."""
     if path.name.endswith(KerasFormat.suffixes):
         return path.name.endswith(".keras")
-    return checkpoint.format == "keras" and checkpoint.details.get("container") == "keras"
+    return checkpoint.details_for("keras").get("container") == "keras"
 
 
 def _open_archive(path: Path) -> Checkpoint:
