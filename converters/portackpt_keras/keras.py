@@ -36,11 +36,11 @@ _VOCABULARY = Vocabulary(
     attributes=lambda name: name.startswith(("@", "hdf5.")),
     any_root=False,
     remarks={
-        dtype.name: f"{reader} gives opaque bytes: view them as ml_dtypes.{dtype.name}"
+        dtype.name: f"Keras and h5py give opaque bytes: view them as ml_dtypes.{dtype.name}"
         for dtype in BY_NAME.values()
-        for reader in ("h5py" if dtype.name == "bfloat16" else "Keras",)
         if dtype.numpy.startswith("ml_dtypes.")
-    },
+    }
+    | {"bfloat16": "Keras reads bfloat16; h5py opaque bytes: view them as ml_dtypes.bfloat16"},
 )
 
 
@@ -57,10 +57,7 @@ class KerasFormat:
     def recognize(self, probe: Probe) -> bool:
         if probe.head.startswith(SIGNATURE):
             return True
-        # Keras writes metadata.json first: that tells an archive that was cut short
-        return "model.weights.h5" in probe.members or (
-            probe.head.startswith(b"PK\x03\x04") and probe.head[30:43] == b"metadata.json"
-        )
+        return "model.weights.h5" in probe.members or _begins_archive(probe.head)
 
     def steps(self, path: Path) -> tuple[int, ...]:
         return ()
@@ -97,6 +94,13 @@ class KerasFormat:
             "# `model` is built by your program; its layers are named as the groups of the file\n"
             f"model.load_weights({str(path)!r})\n"
         )
+
+
+def _begins_archive(head: bytes) -> bool:
+    """Keras writes metadata.json first: that tells an archive that was cut short."""
+    first = b"metadata.json"
+    length = int.from_bytes(head[26:28], "little")
+    return head.startswith(b"PK\x03\x04") and head[30 : 30 + length] == first
 
 
 def _is_archive(checkpoint: Checkpoint, path: Path) -> bool:

@@ -289,7 +289,7 @@ def test_it_recognizes_its_files_even_cut_short(tmp_path: Path) -> None:
                 FORMAT.open(path)
     other = tmp_path / "other.zip"
     with zipfile.ZipFile(other, "w") as file:
-        file.writestr("archive/data.pkl", b"")
+        file.writestr("metadata.json.npy", b"")
     assert not FORMAT.recognize(Probe(other))
     assert not FORMAT.recognize(Probe(tmp_path))
 
