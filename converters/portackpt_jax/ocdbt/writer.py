@@ -225,15 +225,10 @@ def _encode_keys(keys: list[bytes], common: int, shared: list[int] | None = None
 
 
 def shared_length(a: bytes, b: bytes) -> int:
-    """Length of the common prefix; found by halving, which is fast on long ones."""
-    low, high = 0, min(len(a), len(b))
-    while low < high:
-        middle = (low + high + 1) // 2
-        if a[low:middle] == b[low:middle]:
-            low = middle
-        else:
-            high = middle - 1
-    return low
+    """Length of the common prefix: the position of the first bit in which they differ."""
+    count = min(len(a), len(b))
+    difference = int.from_bytes(a[:count], "big") ^ int.from_bytes(b[:count], "big")
+    return count - (difference.bit_length() + 7) // 8
 
 
 def _size(value: Value) -> int:

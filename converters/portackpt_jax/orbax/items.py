@@ -16,7 +16,7 @@ from typing import Any
 
 from portackpt.bytesource import FileRange
 from portackpt.dtypes import UINT8
-from portackpt.errors import RefusedError
+from portackpt.errors import DamagedError, RefusedError
 from portackpt.tensor import contiguous
 from portackpt.tree import MAX_DEPTH, Node
 from portackpt_jax.ocdbt.reader import open_regular
@@ -83,6 +83,8 @@ def _open_item(path: Path, depth: int) -> Opened:
     if len(found) == 1 and (name := next(iter(found))) in JSON_FILES and (path / name).is_file():
         return Opened(read_json(path / name, _LARGEST_JSON), {"kind": JSON, "file": name})
     folders = sorted(name for name in found if (path / name).is_dir())
+    if depth == 0 and not folders:
+        raise DamagedError("no pytree and no items: nothing of Orbax is here", str(path))
     if depth == 0 or (folders and len(folders) == len(found)):
         return _open_composite(path, folders, sorted(found.difference(folders)), depth)
     return _open_files(path)

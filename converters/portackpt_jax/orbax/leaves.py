@@ -17,6 +17,7 @@ from portackpt_jax.orbax import tree_metadata
 from portackpt_jax.orbax.attributes import JAX_ARRAY, NOTHING, NUMPY_SCALAR
 from portackpt_jax.orbax.directory import Directory, read_json
 from portackpt_jax.orbax.spelling import key_prefix
+from portackpt_jax.zarr.ahead import Ahead
 from portackpt_jax.zarr.chunks import tensor
 from portackpt_jax.zarr.metadata import LARGEST_METADATA, parse, spell_dtype
 
@@ -46,6 +47,7 @@ class Leaves:
         self._may_lack = may_lack
         self._random_keys = read_random_keys(root)
         self._strings: Any = None
+        self._ahead = Ahead()
 
     def leaf(self, name: str, value_type: str) -> Node:
         if value_type in tree_metadata.EMPTY:
@@ -79,7 +81,13 @@ class Leaves:
             error.places = (*error.places, where)
             raise
         found, absent = tensor(
-            array, self._store, prefix, attributes, may_lack=self._may_lack, where=where
+            array,
+            self._store,
+            prefix,
+            attributes,
+            may_lack=self._may_lack,
+            ahead=self._ahead,
+            where=where,
         )
         self.absent += absent
         return found

@@ -106,6 +106,8 @@ def is_committed(path: Path) -> bool:
 
 def choose(path: Path, step: int | None) -> tuple[Path, int | None]:
     """The one checkpoint meant by `path` and `step`, and which step it is."""
+    if not path.is_dir():
+        raise DamagedError("not a directory, as an Orbax checkpoint is", str(path))
     found = steps(path)
     if found:
         chosen = max(found) if step is None else step

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 from base64 import urlsafe_b64encode
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from functools import lru_cache
 from itertools import product
 from math import prod
@@ -24,7 +25,7 @@ from portackpt_jax.ocdbt.writer import INLINE, DatabaseWriter
 from portackpt_jax.orbax import tree_metadata
 from portackpt_jax.orbax.directory import DirectoryWriter
 from portackpt_jax.orbax.leaves import ARRAY_METADATAS, STRINGS
-from portackpt_jax.orbax.spelling import Leaf, key_prefix, leaves, number, path_of
+from portackpt_jax.orbax.spelling import Leaf, key_prefix, leaves, number, spell
 from portackpt_jax.zarr.metadata import spell_version_2
 
 
@@ -78,66 +79,83 @@ def _write_arrays(found: list[Leaf], database: Target, progress: Progress) -> No
             tensors.append((prefix, leaf.value))
         elif leaf.value_type == "scalar":
             dtype, data = number(leaf.value)
-            database.put(f"{prefix}.zarray", _zarray(dtype, (), ()))
+            database.put(f"{prefix}.zarray", _divide(dtype, ()).zarray)
             database.put(f"{prefix}0", data)
     chunks: _Chunks | None = None
     last = -1
     for index, piece in read_ahead([tensor for _, tensor in tensors]):
         if index != last:
-            chunks, last = _Chunks(*tensors[index], database), index
-        assert chunks is not None
-        chunks.write(piece)
+            prefix, tensor = tensors[index]
+            division = _divide(tensor.dtype, tensor.shape)
+            database.put(f"{prefix}.zarray", division.zarray)
+            chunks, last = _Chunks(prefix, division, database), index
+        if piece.nbytes == tensor.nbytes <= INLINE and division.each == tensor.nbytes:
+            database.put(prefix + division.first, bytes(piece))
+        elif piece.nbytes:
+            assert chunks is not None
+            chunks.write(piece)
         progress(piece.nbytes)
 
 
+@dataclass(frozen=True, slots=True)
+class _Division:
+    """How an array is cut: chunks of `each` bytes; after each `run` bytes the last is filled up."""
+
+    zarray: bytes
+    first: str
+    grid: tuple[int, ...]
+    each: int
+    run: int
+
+
 @lru_cache(1024)
-def _zarray(dtype: DType, shape: tuple[int, ...], chunk: tuple[int, ...]) -> bytes:
-    return spell_version_2(dtype, shape, chunk)
+def _divide(dtype: DType, shape: tuple[int, ...]) -> _Division:
+    chunk = chunk_shape(shape, dtype.itemsize)
+    axis = next((i for i, size in enumerate(chunk) if size > 1), 0)
+    return _Division(
+        spell_version_2(dtype, shape, chunk),
+        ".".join(["0"] * len(shape)) or "0",
+        tuple([-(-n // size) for n, size in zip(shape, chunk, strict=True)]),
+        prod(chunk) * dtype.itemsize,
+        prod(shape[axis:]) * dtype.itemsize,
+    )
 
 
 class _Chunks:
     """The bytes of one array, cut into chunks as they come."""
 
-    def __init__(self, prefix: str, tensor: Tensor, database: Target) -> None:
+    __slots__ = ("_database", "_division", "_in_chunk", "_in_run", "_keys", "_open", "_prefix")
+
+    def __init__(self, prefix: str, division: _Division, database: Target) -> None:
         self._prefix = prefix
+        self._division = division
         self._database = database
-        chunk = chunk_shape(tensor.shape, tensor.dtype.itemsize)
-        database.put(f"{prefix}.zarray", _zarray(tensor.dtype, tensor.shape, chunk))
-        self._rest = tensor.nbytes
-        self._each = prod(chunk) * tensor.dtype.itemsize
-        grid = [range(-(-n // size)) for n, size in zip(tensor.shape, chunk, strict=True)]
-        self._keys = product(*grid)
-        # where the divided axis ends, the last chunk is filled up with zeros
-        axis = next((i for i, size in enumerate(chunk) if size > 1), 0)
-        self._run = prod(tensor.shape[axis:]) * tensor.dtype.itemsize
-        self._in_run = 0
+        self._keys: Iterator[tuple[int, ...]] | None = None
         self._open: Writer | None = None
         self._in_chunk = 0
+        self._in_run = 0
 
     def write(self, piece: memoryview) -> None:
-        if self._rest == piece.nbytes <= min(INLINE, self._each) and self._open is None:
-            if piece.nbytes:
-                self._database.put(self._key(), bytes(piece))
-            self._rest = 0
-            return
+        each, run = self._division.each, self._division.run
         while piece.nbytes:
             if self._open is None:
                 self._open, self._in_chunk = self._database.begin(self._key()), 0
-            count = min(piece.nbytes, self._each - self._in_chunk, self._run - self._in_run)
+            count = min(piece.nbytes, each - self._in_chunk, run - self._in_run)
             self._open.write(piece[:count])
             piece = piece[count:]
             self._in_chunk += count
-            self._in_run = (self._in_run + count) % self._run
-            self._rest -= count
-            if self._in_chunk == self._each or not self._in_run:
+            self._in_run = (self._in_run + count) % run
+            if self._in_chunk == each or not self._in_run:
                 self._end(self._open)
 
     def _key(self) -> str:
+        if self._keys is None:
+            self._keys = product(*map(range, self._division.grid))
         return self._prefix + (".".join(map(str, next(self._keys))) or "0")
 
     def _end(self, writer: Writer) -> None:
-        for start in range(self._in_chunk, self._each, 1 << 20):
-            writer.write(bytes(min(1 << 20, self._each - start)))
+        for start in range(self._in_chunk, self._division.each, 1 << 20):
+            writer.write(bytes(min(1 << 20, self._division.each - start)))
         self._database.end()
         self._open = None
 
@@ -158,15 +176,21 @@ def _write_metadata(
     found: list[Leaf], details: Mapping[str, Any], directory: Path, plain: bool
 ) -> None:
     encode = msgspec.json.Encoder().encode
+    keys: dict[tree_metadata.Key, bytes] = {}
     with Writer(directory / tree_metadata.FILE) as file:
         file.write(b'{"tree_metadata":{')
-        for number_, leaf in enumerate(found):
-            entry = encode({
-                "key_metadata": [{"key": key, "key_type": kind} for key, kind in leaf.path],
-                "value_metadata": _value_metadata(leaf),
-            })  # fmt: skip
-            key = encode(str(tuple([key for key, _ in leaf.path])))
-            file.write(b"%s%s:%s" % (b"," if number_ else b"", key, entry))
+        for index, leaf in enumerate(found):
+            spelled = []
+            for key in leaf.path:
+                if key not in keys:
+                    keys[key] = encode({"key": key[0], "key_type": key[1]})
+                spelled.append(keys[key])
+            file.write(b'%s%s:{"key_metadata":[%s],"value_metadata":%s}' % (
+                b"," if index else b"",
+                encode(str(tuple([key for key, _ in leaf.path]))),
+                b",".join(spelled),
+                encode(_value_metadata(leaf)),
+            ))  # fmt: skip
         rest = {
             "use_ocdbt": not plain,
             "use_zarr3": False,
@@ -215,8 +239,8 @@ def _pointers(texts: Iterable[Leaf]) -> dict[str, Any]:
         parts = leaf.name.split("/")
         if any(part.replace("~0", "").replace("~1", "").count("~") for part in parts):
             raise WriteError(
-                f"Orbax cannot keep text under the name {path_of(leaf)!r}: it takes the name for a "
-                "JSON pointer, in which '~' must be '~0' or '~1'; rename it"
+                f"Orbax cannot keep text under the name {spell(leaf.path)!r}, which it takes for a "
+                "JSON pointer: there '~' must be '~0' or '~1'; rename it"
             )
         *outer, last = [part.replace("~1", "/").replace("~0", "~") for part in parts]
         node: Any = root
@@ -224,7 +248,7 @@ def _pointers(texts: Iterable[Leaf]) -> dict[str, Any]:
             node = node.setdefault(part, {}) if isinstance(node, dict) else None
         if not isinstance(node, dict) or last in node:
             raise WriteError(
-                f"Orbax cannot keep text under {path_of(leaf)!r} beside another text whose name "
+                f"Orbax cannot keep text under {spell(leaf.path)!r} beside another text whose name "
                 "starts the same; rename one of them"
             )
         node[last] = leaf.value

@@ -49,7 +49,7 @@ def is_random_key(node: Object) -> bool:
 
 def leaves(tree: Node) -> Iterator[Leaf]:
     """Every leaf, in order; two that Orbax would keep under one name are an error."""
-    taken: dict[str, str] = {}
+    taken: dict[str, tuple[Key, ...]] = {}
     for path, value in _walk(tree, ()):
         joined = name(path)
         leaf = _leaf(path, joined, value)
@@ -58,14 +58,14 @@ def leaves(tree: Node) -> Iterator[Leaf]:
         yield leaf
 
 
-def _claim(taken: dict[str, str], leaf: Leaf) -> None:
+def _claim(taken: dict[str, tuple[Key, ...]], leaf: Leaf) -> None:
     """Take the place where the leaf's value will lie."""
     place = f"text {leaf.name}" if leaf.value_type == "string" else key_prefix(leaf.name)
-    other = taken.setdefault(place, path_of(leaf))
-    if other != path_of(leaf):
+    other = taken.setdefault(place, leaf.path)
+    if other is not leaf.path:
         raise WriteError(
-            f"Orbax joins names with dots and cannot tell {path_of(leaf)!r} from {other!r}; "
-            "rename one of them"
+            f"Orbax joins names with dots and cannot tell {spell(leaf.path)!r} from "
+            f"{spell(other)!r}; rename one of them"
         )
 
 
@@ -76,8 +76,8 @@ def key_prefix(name: str) -> str:
     return name if name.endswith("/") else f"{name}/"
 
 
-def path_of(leaf: Leaf) -> str:
-    return "/".join([key for key, _ in leaf.path])
+def spell(path: tuple[Key, ...]) -> str:
+    return "/".join([key for key, _ in path])
 
 
 def _walk(node: Node, path: tuple[Key, ...]) -> Iterator[tuple[tuple[Key, ...], Node]]:

@@ -12,6 +12,7 @@ from portackpt.bytesource import ByteSource, FileRange, InMemory
 from portackpt.dtypes import DType
 from portackpt.errors import DamagedError, RefusedError
 from portackpt.tensor import Layout, Strided, Tensor, c_strides
+from portackpt_jax.zarr.ahead import Ahead
 from portackpt_jax.zarr.metadata import Array
 from portackpt_jax.zarr.sharding import ShardIndex
 from portackpt_jax.zarr.sources import Filled, Joined, Later
@@ -44,27 +45,34 @@ def tensor(
     attributes: Mapping[str, Any],
     *,
     may_lack: bool,
+    ahead: Ahead,
     where: str,
 ) -> tuple[Tensor, int]:
     """The array whose chunks have keys below `prefix`, and how many of its chunks are absent.
 
-    `may_lack` says whether an absent chunk means the fill value (else it is damage).
+    `may_lack` says whether an absent chunk means the fill value (else it is damage). Chunks that
+    are read from end to end join `ahead`.
     """
     dtype, shape = array.dtype, array.shape
+    if array.only_chunk is not None:
+        encoded = store.source(prefix + array.only_chunk)
+        if encoded is not None:
+            source = array.chain.decode(encoded, array.chunk_nbytes, dtype.itemsize, where)
+            source = ahead.add(source) if array.chain.compressed else source
+            return Tensor(dtype, shape, Strided(source, 0, array.strides), attributes), 0
     if prod(shape) == 0:
         layout: Layout = Strided(InMemory(b""), 0, c_strides(shape, dtype.itemsize))
         return Tensor(dtype, shape, layout, attributes), 0
-    grid = array.grid
-    count = prod(grid)
-    found = _present(array, grid, count, store, prefix, where)
+    count = prod(array.grid)
+    found = _present(array, count, store, prefix, where)
     absent = count - len(found)
     if absent:
-        _check_absent(array, grid, found, absent, may_lack, where)
+        _check_absent(array, found, absent, may_lack, where)
     cells = _Cells(array, found, where)
     if count == 1:
-        layout = cells((0,) * len(grid))
-    elif _in_order(array):
-        sources = [cells.source(index) for index in product(*map(range, grid))]
+        layout = cells((0,) * len(shape), ahead)
+    elif count <= MOST_CHUNKS and _in_order(array):
+        sources = [cells.source(index, ahead) for index in product(*map(range, array.grid))]
         layout = Strided(_join(sources), 0, c_strides(shape, dtype.itemsize))
     else:
         layout = Grid(array.chunk, dtype.itemsize, cells)
@@ -72,11 +80,11 @@ def tensor(
 
 
 def _present(
-    array: Array, grid: Index, count: int, store: Store, prefix: str, where: str
+    array: Array, count: int, store: Store, prefix: str, where: str
 ) -> dict[Index, ByteSource]:
     """The chunks that are there. A grid larger than what is there is not walked."""
     if count <= 64:
-        indices = list(product(*map(range, grid)))
+        indices = product(*map(range, array.grid))
         sources = [(index, store.source(prefix + array.key(index))) for index in indices]
         return {index: source for index, source in sources if source is not None}
     found = {}
@@ -84,73 +92,67 @@ def _present(
     if len(keys) > MOST_CHUNKS:
         raise RefusedError(f"an array of over {MOST_CHUNKS} chunks", where)
     for key in keys:
-        index = _index(array, grid, key)
+        index = _index(array, key)
         source = None if index is None else store.source(prefix + key)
         if index is not None and source is not None:
             found[index] = source
     return found
 
 
-def _index(array: Array, grid: Index, key: str) -> Index | None:
+def _index(array: Array, key: str) -> Index | None:
     """The place in the grid that `key` means; None when it is not a chunk's key."""
     parts = key.split(array.separator)
     if array.prefix and parts.pop(0) != array.prefix:
         return None
-    if len(parts) != len(grid) or not all(part.isascii() and part.isdigit() for part in parts):
+    numbers = all(part.isascii() and part.isdigit() for part in parts)
+    if len(parts) != len(array.grid) or not numbers:
         return None
     index = tuple([int(part) for part in parts if len(part) < 20])
-    return index if array.key(index) == key and all(map(int.__lt__, index, grid)) else None
+    return index if array.key(index) == key and all(map(int.__lt__, index, array.grid)) else None
 
 
 def _check_absent(
-    array: Array, grid: Index, found: Mapping[Index, ByteSource], absent: int, may_lack: bool,
-    where: str,
-) -> None:  # fmt: skip
-    nbytes = absent * prod(array.chunk) * array.dtype.itemsize
+    array: Array, found: Mapping[Index, ByteSource], absent: int, may_lack: bool, where: str
+) -> None:
     if not may_lack:
-        first = next(i for i in product(*map(range, grid)) if i not in found)
         raise DamagedError(
-            f"{absent} of {prod(grid)} chunks are missing, the first is {array.key(first)!r}; "
-            "the checkpoint is incomplete",
+            f"{absent} of {prod(array.grid)} chunks are missing; the checkpoint is incomplete",
             where,
         )
-    if nbytes > LARGEST_FILL:
-        raise RefusedError(f"{nbytes} bytes of absent chunks", where)
+    if absent * array.chunk_nbytes > LARGEST_FILL:
+        raise RefusedError(f"{absent * array.chunk_nbytes} bytes of absent chunks", where)
 
 
 class _Cells:
     """The chunks of one array as layouts, made when asked for."""
 
-    __slots__ = ("_array", "_found", "_nbytes", "_where")
+    __slots__ = ("_array", "_found", "_where")
 
     def __init__(self, array: Array, found: Mapping[Index, ByteSource], where: str) -> None:
         self._array = array
         self._found = found
-        self._nbytes = prod(array.chunk) * array.dtype.itemsize
         self._where = where
 
-    def __call__(self, index: Index) -> Layout:
+    def __call__(self, index: Index, ahead: Ahead | None = None) -> Layout:
         array = self._array
-        shards = array.shards
         encoded = self._found.get(index)
-        if encoded is not None and shards is not None and shards.chunk != array.chunk:
+        if array.shards is not None and encoded is not None and array.shards.chunk != array.chunk:
             return _divided(array, encoded, f"{self._where} chunk {array.key(index)}")
-        strides = array.chain.strides(array.chunk, array.dtype.itemsize)
-        if shards is not None:
-            strides = shards.chain.strides(array.chunk, array.dtype.itemsize)
-        return Strided(self.source(index), 0, strides)
+        return Strided(self.source(index, ahead), 0, array.strides)
 
-    def source(self, index: Index) -> ByteSource:
+    def source(self, index: Index, ahead: Ahead | None = None) -> ByteSource:
         """The decoded bytes of a chunk that is not divided any further."""
         array = self._array
         encoded = self._found.get(index)
         if encoded is None:
-            return Filled(array.fill, self._nbytes)
-        where = f"{self._where} chunk {array.key(index)}"
+            return Filled(array.fill, array.chunk_nbytes)
+        where = f"{self._where} chunk {index}"
         if array.shards is None:
-            return array.chain.decode(encoded, self._nbytes, array.dtype.itemsize, where)
-        inner = ShardIndex(array, encoded, where)
-        return Later(self._nbytes, lambda: inner.source(0))
+            decoded = array.chain.decode(encoded, array.chunk_nbytes, array.dtype.itemsize, where)
+        else:
+            inner = ShardIndex(array, encoded, where)
+            decoded = Later(array.chunk_nbytes, lambda: inner.source(0))
+        return ahead.add(decoded) if ahead is not None and array.coding.compressed else decoded
 
 
 def _divided(array: Array, encoded: ByteSource, where: str) -> Layout:
@@ -170,8 +172,8 @@ def _divided(array: Array, encoded: ByteSource, where: str) -> Layout:
 
 def _in_order(array: Array) -> bool:
     """True when the chunks, one after another, are the array in C order."""
-    order = array.chain.order if array.shards is None else array.shards.chain.order
-    if order is not None or (array.shards is not None and array.shards.chunk != array.chunk):
+    divided = array.shards is not None and array.shards.chunk != array.chunk
+    if divided or array.coding.order is not None:
         return False
     axis = next((i for i, n in enumerate(array.chunk) if n > 1), len(array.chunk))
     if axis == len(array.chunk):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from portackpt.bytesource import ByteSource, Checked, Swapped
@@ -27,23 +27,25 @@ class Chain:
     big_endian: bool = False
     order: tuple[int, ...] | None = None
     steps: tuple[str, ...] = ()
+    compressed: bool = field(init=False)
+
+    def __post_init__(self) -> None:
+        compressed = any(step in _COMPRESSORS for step in self.steps)
+        object.__setattr__(self, "compressed", compressed)
 
     def decode(self, source: ByteSource, nbytes: int, itemsize: int, where: str) -> ByteSource:
         """The `nbytes` of a chunk whose encoded bytes are `source`."""
-        for step, size in reversed(list(zip(self.steps, self._sizes(nbytes), strict=True))):
-            if step == "crc32c":
-                source = _checked(source, where)
-            else:
-                source = Inflated(source, step, size, where)
+        if self.steps:
+            for step, size in reversed(list(zip(self.steps, self._sizes(nbytes), strict=True))):
+                if step == "crc32c":
+                    source = _checked(source, where)
+                else:
+                    source = Inflated(source, step, size, where)
         if source.nbytes != nbytes:
             raise DamagedError(f"a chunk takes {nbytes} bytes, found {source.nbytes}", where)
         if self.order is not None and self.compressed:
             source = Whole(source, where)
         return Swapped(source, itemsize) if self.big_endian and itemsize > 1 else source
-
-    @property
-    def compressed(self) -> bool:
-        return any(step in _COMPRESSORS for step in self.steps)
 
     def strides(self, shape: tuple[int, ...], itemsize: int) -> tuple[int, ...]:
         """Strides of a decoded chunk of `shape`, in bytes."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any
 
@@ -48,11 +48,28 @@ class Array:
     chain: Chain
     fill: bytes
     shards: Shards | None = None
+    grid: tuple[int, ...] = field(init=False)
+    """How many chunks there are along each dimension."""
+    chunk_nbytes: int = field(init=False)
+    strides: tuple[int, ...] = field(init=False)
+    """Strides of a chunk's elements in bytes, where chunks are not divided any further."""
+    only_chunk: str | None = field(init=False)
+    """The key of the one chunk that is all of the array; None where there are others or shards."""
+
+    def __post_init__(self) -> None:
+        pairs = zip(self.shape, self.chunk, strict=True)
+        itemsize = self.dtype.itemsize
+        set_field = object.__setattr__
+        set_field(self, "grid", tuple([-(-n // size) for n, size in pairs]))
+        set_field(self, "chunk_nbytes", math.prod(self.chunk) * itemsize)
+        set_field(self, "strides", self.coding.strides(self.chunk, itemsize))
+        alone = self.shards is None and all(n == 1 for n in self.grid)
+        set_field(self, "only_chunk", self.key((0,) * len(self.shape)) if alone else None)
 
     @property
-    def grid(self) -> tuple[int, ...]:
-        """How many chunks there are along each dimension."""
-        return tuple([-(-n // size) for n, size in zip(self.shape, self.chunk, strict=True)])
+    def coding(self) -> Chain:
+        """How the innermost chunks are coded."""
+        return self.chain if self.shards is None else self.shards.chain
 
     def key(self, index: tuple[int, ...]) -> str:
         """The key of a chunk, below that of the array."""
@@ -85,8 +102,8 @@ def _version_2(found: dict[str, Any]) -> Array:
     steps = parse_compressor(found.get("compressor"), found.get("filters"))
     axes = tuple(reversed(range(len(shape)))) if order == "F" and len(shape) > 1 else None
     fill = _fill(found.get("fill_value"), dtype)
-    array = Array(dtype, shape, chunk, "", separator, Chain(big_endian, axes, steps), fill)
-    return _sized(array)
+    _check_size(dtype, shape, chunk)
+    return Array(dtype, shape, chunk, "", separator, Chain(big_endian, axes, steps), fill)
 
 
 def _version_3(found: dict[str, Any]) -> Array:
@@ -100,15 +117,16 @@ def _version_3(found: dict[str, Any]) -> Array:
     dtype = _BY_ZARR.get(found["data_type"]) if isinstance(found.get("data_type"), str) else None
     if dtype is None:
         raise UnsupportedError(f"zarr data type {found.get('data_type')!r:.100}")
+    _check_size(dtype, shape, chunk)
     prefix, separator = _key_encoding(found.get("chunk_key_encoding"))
     fill = _fill(found.get("fill_value"), dtype)
     codecs = found.get("codecs")
     sharding = parse_sharding(codecs)
     if sharding is None:
         chain = parse_chain(codecs, len(shape))
-        return _sized(Array(dtype, shape, chunk, prefix, separator, chain, fill))
+        return Array(dtype, shape, chunk, prefix, separator, chain, fill)
     shards = _shards(sharding, chunk)
-    return _sized(Array(dtype, shape, chunk, prefix, separator, Chain(), fill, shards))
+    return Array(dtype, shape, chunk, prefix, separator, Chain(), fill, shards)
 
 
 def _shards(configuration: Any, outer: tuple[int, ...]) -> Shards:
@@ -123,13 +141,12 @@ def _shards(configuration: Any, outer: tuple[int, ...]) -> Shards:
     return Shards(chunk, chain, bool(index.steps), location == "end")
 
 
-def _sized(array: Array) -> Array:
-    if len(array.shape) != len(array.chunk):
-        raise DamagedError(f"chunks {array.chunk} of an array of shape {array.shape}")
-    for shape in (array.shape, array.chunk):
-        if math.prod(shape) * array.dtype.itemsize > LARGEST_ARRAY:
-            raise RefusedError(f"an array or chunk of shape {shape} has over 2^62 bytes")
-    return array
+def _check_size(dtype: DType, shape: tuple[int, ...], chunk: tuple[int, ...]) -> None:
+    if len(shape) != len(chunk):
+        raise DamagedError(f"chunks {chunk} of an array of shape {shape}")
+    for sizes in (shape, chunk):
+        if math.prod(sizes) * dtype.itemsize > LARGEST_ARRAY:
+            raise RefusedError(f"an array or chunk of shape {sizes} has over 2^62 bytes")
 
 
 def _shape(value: Any, least: int, what: str) -> tuple[int, ...]:
