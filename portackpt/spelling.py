@@ -16,7 +16,7 @@ from portackpt.box import Box
 from portackpt.dtypes import BY_NAME, STRING, UINT8, DType
 from portackpt.ledger import NONE, Entry, Fate
 from portackpt.tensor import Strided, Tensor, contiguous, from_array, from_strings
-from portackpt.tree import PLAIN, Node, Object, assemble, children, is_leaf, unescape
+from portackpt.tree import PLAIN, Node, Object, assemble, children, is_leaf, unescape, walk
 from portackpt.vocabulary import Vocabulary
 
 
@@ -164,7 +164,26 @@ class _Speller:
         if is_leaf(node):
             return self._bare(node, source, target)
         self._told_type(node, source, target)
+        if node.type in _CONTAINERS and (node.items is None) is not (node.entries is None):
+            return self._contents(node, source, target)
         return self._plain(node, source, target)
+
+    def _contents(self, node: Object, source: _Path, target: _Path) -> Node:
+        """What a container of a special type holds, without what else is known of it."""
+        content = node.items if node.entries is None else node.entries
+        held = range(len(node.args), len(node.args) + len(content or ()))
+        places: list[str] = []
+        for index, (name, part) in enumerate(children(node)):
+            place = _at(source, name)
+            if index in held:
+                places.append(place)
+                continue
+            for path, _ in walk(part):
+                told = f"beside the contents of a {node.type}, which alone are kept"
+                self._note(f"{place}/{path}" if path else place, None, Fate.DROPPED, told, NONE)
+        if not content:
+            return self._empty(content, source, target)
+        return self._fill(content, places, source, target)
 
     def _told_type(self, node: Object, source: _Path, target: _Path) -> None:
         kind = _CONTAINERS.get(node.type)

@@ -132,6 +132,23 @@ def test_it_keeps_the_kinds_of_parts_apart() -> None:
     }
 
 
+def test_it_keeps_the_contents_of_a_container_of_a_special_type() -> None:
+    weight = from_array(np.zeros(2))
+    modules = Object("collections.OrderedDict", entries={"": {"version": 1}})
+    tree = {
+        "model": Object(
+            "collections.OrderedDict", entries={"w": weight}, state={"_metadata": modules}
+        ),
+        "counts": Object("collections.defaultdict", (Object("builtins.int"),), entries={"a": 1}),
+        "empty": Object("collections.OrderedDict", entries={}, state={"_metadata": {}}),
+    }
+    spelling = spell(tree, Vocabulary(containers=frozenset((dict, list))))
+    assert spelling.tree == {"model": {"w": weight}, "counts": {"a": 1}, "empty": {}}
+    dropped = [entry.source for entry in spelling.entries if entry.fate is Fate.DROPPED]
+    assert dropped == ["model/~._metadata//version", "counts/~(0)", "empty/~._metadata"]
+    assert {entry.weight for entry in spelling.entries} == {Fate.EXACT, Fate.RELAYOUT}
+
+
 def test_it_strips_attributes_and_says_what_they_meant() -> None:
     tensor = from_array(np.zeros(2, "f4"), {"requires_grad": True, "device": "cuda:0"})
     spelling = spell({"w": tensor}, MIDDLE)
