@@ -14,6 +14,7 @@ LAYERS = (
     "tensor ziparchive",
     "tree layouts",
     "checkpoint ledger vocabulary streaming storage",
+    "schedules randomness",
     "spelling plugins",
     "planning store",
     "conversion roles",
