@@ -1,8 +1,8 @@
 """Writing a bundle: data first, then the index, whose name makes it a checkpoint.
 
-Data shards get names that no file has yet: an old checkpoint with one shard is replaced by one with
-two, the second of them empty, and the other way round. So the old index and its data stay whole
-until the new index takes its place, in one step; only then does the old data go.
+Data shards get names that the old index does not use: a checkpoint with one shard is replaced by
+one with two, the second of them empty, and the other way round. So the old index and its data stay
+whole until the new index takes its place, in one step; only then does the old data go.
 """
 
 from __future__ import annotations
@@ -14,8 +14,9 @@ from math import prod
 from pathlib import Path
 from typing import NamedTuple
 
+from portackpt.bytesource import File
 from portackpt.dtypes import STRING
-from portackpt.errors import UsageError, WriteError
+from portackpt.errors import InputError, UsageError, WriteError
 from portackpt.plugins import Progress
 from portackpt.storage.local import Writer, staged_file, sync_directory, write_file
 from portackpt.streaming import read_ahead
@@ -23,11 +24,12 @@ from portackpt.tensor import Tensor
 
 from . import statefile, variant
 from .encoding import Encoder, Values
-from .entry import Header, encode_entry, encode_header
+from .entry import Header, encode_entry, encode_header, parse_header
 from .shards import NAME as SHARD_NAME
 from .shards import index_path, shard_path
 from .statefile import State
 from .stringtensor import StringEncoder
+from .table import read_items
 from .tablewriter import TableWriter
 
 
@@ -50,7 +52,7 @@ def write_bundle(
         staged_file(index_path(prefix), overwrite=overwrite) as new_index,
     ):
         write_file(new_state, _encode_state(prefix))
-        with _new_shards(prefix) as count:
+        with _new_shards(prefix, overwrite) as count:
             entries = _write_data(shard_path(prefix, 0, count), leaves, progress)
             for shard in range(1, count):
                 write_file(shard_path(prefix, shard, count), b"")
@@ -61,15 +63,32 @@ def write_bundle(
 
 
 @contextmanager
-def _new_shards(prefix: Path) -> Iterator[int]:
-    """A count of shards that no file of this prefix has; what failed leaves no shards of it."""
+def _new_shards(prefix: Path, overwrite: bool) -> Iterator[int]:
+    """A count of shards whose names are free; what failed leaves no shards of it."""
     taken = {count for _, count in _shards(prefix)}
+    used = _shards_in_use(prefix) if overwrite else None
+    if used is not None:
+        taken = {used}  # the others are left over from writes that were cut short
     count = next(number for number in range(1, len(taken) + 2) if number not in taken)
+
+    def clear() -> None:
+        _remove(path for path, number in _shards(prefix) if number == count)
+
+    clear()
     try:
         yield count
     except BaseException:
-        _remove(path for path, number in _shards(prefix) if number == count)
+        clear()
         raise
+
+
+def _shards_in_use(prefix: Path) -> int | None:
+    """How many shards the present index names; None where there is none that can be read."""
+    try:
+        items = next(read_items(File(index_path(prefix))))
+        return parse_header(items[0][1]).shards
+    except (InputError, OSError, StopIteration):
+        return None
 
 
 def _shards(prefix: Path) -> list[tuple[Path, int]]:

@@ -10,16 +10,16 @@ from portackpt.tensor import Tensor, from_strings
 from portackpt.tree import Node
 
 from .bundlewriter import Leaf
-from .naming import GRAPH, Path, object_key
-from .objectgraph import build_graph, graph_keys
+from .naming import GRAPH, Path, digest, object_key
+from .objectgraph import build_graph
 
 
 def spell_leaves(tree: Node, details: Mapping[str, Any]) -> list[Leaf]:
     """Every tensor of `tree` under its key, in order.
 
-    `details` are those of a checkpoint that was read: its names were plain, or its object graph and
-    the keys that stand whole at the root. Without them, or where the tree has changed since, a new
-    graph is made of the tree.
+    `details` are those of a checkpoint that was read: that its names were plain, or its object
+    graph, the keys that stand whole at the root, and a digest of all keys. Without them, or where
+    the keys have changed since, a new graph is made of the tree.
     """
     found = list(_walk(tree, ()))
     if details.get("layout") == "names":
@@ -29,8 +29,9 @@ def spell_leaves(tree: Node, details: Mapping[str, Any]) -> list[Leaf]:
         path[0] if len(path) == 1 and path[0] in whole else object_key(path) for path, _ in found
     ]
     leaves = [_leaf(key, tensor) for key, (_, tensor) in zip(keys, found, strict=True)]
-    graph = details.get("graph")
-    if graph is None or not set(keys).issuperset(graph_keys(graph)):
+    if details.get("keys") == digest(keys):
+        graph = details["graph"]
+    else:
         graph = build_graph((path, leaf.key) for (path, _), leaf in zip(found, leaves, strict=True))
     return [*leaves, _leaf(GRAPH, from_strings([graph], ()))]
 

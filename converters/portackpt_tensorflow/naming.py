@@ -16,7 +16,8 @@ Source: tensorflow/python/trackable/trackable_utils.py.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from hashlib import blake2b
 from typing import Any, TypeAlias
 
 from portackpt.tree import MAX_DEPTH
@@ -139,3 +140,9 @@ def nest_names(leaves: Mapping[str, Leaf]) -> Nested:
             return dict(leaves)
         node[name] = leaf
     return root
+
+
+def digest(keys: Iterable[str]) -> str:
+    """A name for a set of keys."""
+    told = "\0".join(sorted(keys)).encode("utf-8", "surrogatepass")
+    return blake2b(told, digest_size=16).hexdigest()

@@ -15,24 +15,14 @@ Source: tensorflow/core/protobuf/trackable_object_graph.proto.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 
 from .naming import ATTRIBUTES, SLOTS, VALUE, Path
-from .wire import fields, put_bytes, put_varint, text
+from .wire import put_bytes, put_varint
 
 _COUNTER = "save_counter"
 _VALUE = put_bytes(1, VALUE.encode())
 _HAS_VALUES = b"\x2a\x02\x08\x01"
-
-
-def graph_keys(graph: bytes) -> Iterator[str]:
-    """The keys of all tensors that the graph refers to."""
-    for tag, node in fields(graph):
-        if tag != 0x0A or isinstance(node, int):
-            continue
-        for kind, attribute in fields(node):
-            if kind == 0x12 and isinstance(attribute, bytes):
-                yield from (text(value) for name, value in fields(attribute) if name == 0x1A)
 
 
 def build_graph(leaves: Iterable[tuple[Path, bytes]]) -> bytes:

@@ -14,7 +14,7 @@ from portackpt.tree import Node
 
 from .bundle import read_bundle
 from .location import Kind, Location, locate
-from .naming import GRAPH, VALUE, nest_names, nest_objects
+from .naming import GRAPH, VALUE, digest, nest_names, nest_objects
 from .singlefile import read_single_file
 
 _PART = re.compile(r"-\d{5}-of-(\d{5})$")
@@ -43,7 +43,12 @@ def _nest(tensors: dict[str, Tensor]) -> tuple[Node, dict[str, Any]]:
     if graph is None:
         return nest_names(tensors), {"layout": "names"}
     tree, whole = nest_objects(tensors)
-    return tree, {"layout": "objects", "graph": _bytes(graph), "whole": whole}
+    return tree, {
+        "layout": "objects",
+        "graph": _bytes(graph),
+        "whole": whole,
+        "keys": digest(tensors),
+    }
 
 
 def _bytes(graph: Tensor) -> bytes:

@@ -52,11 +52,8 @@ def read_single_file(path: Path) -> dict[str, Tensor]:
     handles, _ = read_index(file)
     with located(str(path)):
         places = {key: place for handle in handles for key, place in scan(Block(file, handle))}
-        meta = places.get(b"")
-        if meta is None:
-            raise DamagedError("a V1 checkpoint without its list of tensors")
-        meta.block.verify()
-        return {known.name: _tensor(known, places) for known in _parse_meta(meta)}
+        listed = _read_list(places.get(b""))
+        return {known.name: _tensor(known, places) for known in listed}
 
 
 class _Known(NamedTuple):
@@ -68,15 +65,14 @@ class _Known(NamedTuple):
     slices: tuple[Slice, ...]
 
 
-def _parse_meta(place: Place) -> list[_Known]:
-    found = []
-    for tag, meta in fields(place.read()):
-        if tag != 0x0A or isinstance(meta, int):
-            continue
-        for kind, tensor in fields(meta):
-            if kind == 0x0A and isinstance(tensor, bytes):
-                found.append(_parse_known(tensor))
-    return found
+def _read_list(place: Place | None) -> list[_Known]:
+    if place is not None:
+        place.block.verify()
+        for tag, meta in fields(place.read()):
+            if tag == 0x0A and isinstance(meta, bytes):
+                tensors = (value for kind, value in fields(meta) if kind == 0x0A)
+                return [_parse_known(value) for value in tensors if isinstance(value, bytes)]
+    raise DamagedError("a table without the list of tensors of a V1 checkpoint")
 
 
 def _parse_known(data: bytes) -> _Known:
