@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
 from struct import unpack_from
 
 from portackpt.bytesource import ByteSource, Checked, Sequential
@@ -76,6 +77,7 @@ def open_archive(source: ByteSource, where: str) -> Archive:
     return Archive(source, where, records, trailing)
 
 
+@cache
 def crc32() -> Callable[[memoryview, int], int]:
     """The running CRC-32, as `Checked` wants it."""
     from isal.isal_zlib import crc32 as update

@@ -5,9 +5,9 @@ It is read in one pass and nothing else is, so that an archive of 100,000 record
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from itertools import pairwise
 from struct import Struct, unpack_from
+from typing import NamedTuple
 
 from portackpt.bytesource import ByteSource
 from portackpt.errors import DamagedError, InputError, RefusedError, UnsupportedError
@@ -27,8 +27,7 @@ _EXPANSION = 1032
 """Deflate makes at most this many bytes of one."""
 
 
-@dataclass(frozen=True, slots=True)
-class Record:
+class Record(NamedTuple):
     """One file of the archive: its local header is at `header`, all of it ends before `limit`."""
 
     name: str
@@ -190,19 +189,23 @@ def _widen(extra: bytes, *values: int) -> list[int]:
 def _records(entries: list[_Entry], directory: int) -> dict[str, Record]:
     """The records by name, each bounded by the header of the one behind it."""
     if len({entry[0].casefold() for entry in entries}) < len(entries):
-        names: set[str] = set()
-        for entry in entries:
-            if entry[0].casefold() in names:
-                raise RefusedError(f"two records are called {entry[0]!r}; readers disagree which")
-            names.add(entry[0].casefold())
-    limits: dict[int, int] = {}
-    headers = sorted(entry[5] for entry in entries)
-    for header, limit in pairwise([*headers, directory]):
-        limits[header] = limit
+        raise _twice(entries)
+    headers = sorted([entry[5] for entry in entries])
+    limits = dict(pairwise([*headers, directory]))
     records: dict[str, Record] = {}
-    for name, method, crc, packed, size, header in entries:
-        record = Record(name, method, crc, packed, size, header, limits[header])
-        if header + LOCAL.size + len(name) + packed > record.limit:
+    for entry in entries:
+        name, _, _, packed, _, header = entry
+        limit = limits[header]
+        if header + LOCAL.size + len(name) + packed > limit:
             raise RefusedError("the record overlaps what is behind it", f"record {name!r}")
-        records[name] = record
+        records[name] = Record(*entry, limit)
     return records
+
+
+def _twice(entries: list[_Entry]) -> RefusedError:
+    met: set[str] = set()
+    for name, *_ in entries:
+        if name.casefold() in met:
+            break
+        met.add(name.casefold())
+    return RefusedError(f"two records are called {name!r}; readers disagree which is meant")

@@ -22,7 +22,6 @@ from portackpt_torch.pickled import Raw
 from portackpt_torch.storages import Storage, persistent
 
 MAGIC = 0x1950A86A20F9469CFC6C
-MAGIC_BYTES = MAGIC.to_bytes(10, "little")
 PROTOCOL = 1001
 _FIRST = 1 << 20
 

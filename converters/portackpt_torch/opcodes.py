@@ -13,8 +13,8 @@ from typing import TypeAlias
 from portackpt.errors import RefusedError
 from portackpt_torch.pickled import Call, Global, Persistent, Raw, call
 
-MAX_INTEGER = 1024
-"""Bytes of one integer."""
+MAX_INTEGER = 255
+"""Bytes of one integer: what LONG1 holds."""
 MAX_RARE_KEYS = 10_000
 """Keys of dictionaries whose hashes can be made to collide: tuples, large and complex numbers."""
 MAX_KEY = 1000

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 Raw: TypeAlias = Any
 """None, bool, int, float, str, bytes, list, tuple, dict, `Global`, `Call`, `Persistent`."""
 
 
-@dataclass(frozen=True, slots=True)
-class Global:
+class Global(NamedTuple):
     """A name in a module, as the pickle spells it (Python 2's names of built-ins translated)."""
 
     module: str

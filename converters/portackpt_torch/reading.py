@@ -29,9 +29,10 @@ from portackpt.tree import Node
 from portackpt_torch import arrays, compound_tensors, tensors, values
 from portackpt_torch.archive import Archive, open_archive
 from portackpt_torch.archive_directory import read_at
-from portackpt_torch.legacy import MAGIC_BYTES, LegacyStorages, read_stream
+from portackpt_torch.legacy import LegacyStorages, read_stream
 from portackpt_torch.pickle_reader import MAX_BYTES, read_pickle
 from portackpt_torch.pickled import Raw
+from portackpt_torch.recognition import is_pickle, is_stream, is_tar
 from portackpt_torch.storages import ArchiveStorages, Storages, persistent
 from portackpt_torch.values import Builder
 
@@ -61,21 +62,6 @@ def read(source: ByteSource, where: str) -> Checkpoint:
         except InputError as error:
             error.places = (*error.places, where)
             raise
-
-
-def is_stream(head: bytes) -> bool:
-    return head[:1] == b"\x80" and MAGIC_BYTES in head[:32]
-
-
-def is_tar(head: bytes) -> bool:
-    """A tar file whose first member is one of those that torch 0.1 wrote."""
-    member = head[:100].rstrip(b"\0").removeprefix(b"./")
-    return head[257:262] == b"ustar" and member in (b"sys_info", b"pickle", b"tensors", b"storages")
-
-
-def is_pickle(head: bytes) -> bool:
-    """A pickle of protocol 2 to 5, which begins by saying so."""
-    return len(head) > 2 and head[0] == 0x80 and 2 <= head[1] <= 5
 
 
 @contextmanager

@@ -46,7 +46,7 @@ _KEY = re.compile(r"[0-9A-Za-z_]{1,200}")
 MAX_NUMEL = 1 << 62
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(slots=True, eq=False)
 class Storage:
     """A storage by its id; `dtype` is None for an untyped one.
 
@@ -66,7 +66,13 @@ class Storage:
 
     @property
     def nbytes(self) -> int:
+        """Bytes of the root storage."""
         return self.numel * self.itemsize
+
+    @property
+    def extent(self) -> int:
+        """Bytes that a tensor may reach: of the view, where it is one."""
+        return (self.numel if self.view is None else self.view[2]) * self.itemsize
 
 
 class Storages(Protocol):
@@ -90,7 +96,7 @@ def persistent(pid: Raw) -> Raw:
     kind, key, location, numel = pid[1:5]
     if type(kind) is not Global:
         raise ValueError("the type of a storage is no name")
-    if type(key) is not str or not _KEY.fullmatch(key):
+    if type(key) is not str or not ((key.isdecimal() and len(key) < 20) or _KEY.fullmatch(key)):
         raise RefusedError(f"no key of a storage: {str(key)[:80]!r}")
     if type(location) is not str or type(numel) is not int or not 0 <= numel <= MAX_NUMEL:
         raise ValueError(f"storage {key!r} has no usable location and size")

@@ -23,7 +23,7 @@ from portackpt_torch.values import Builder, Handler, encoded, generic
 FROM_BYTES = Global("torch.storage", "_load_from_bytes")
 PARAMETER = "torch.nn.parameter.Parameter"
 MAX_RANK = 64
-SMALL = 1 << 31
+LARGE = 1 << 31
 MAX_REPEAT = 4096
 """A tensor of over 2 GiB may be at most so many times as large as its storage (strides of 0)."""
 
@@ -47,21 +47,23 @@ def strided(
             f"strides {strides}"
         )
     itemsize = dtype.itemsize
-    count = 1
-    reach = offset
+    nbytes = itemsize
+    end = (offset + 1) * itemsize
     byte_strides = []
     for n, stride in zip(shape, strides, strict=True):
-        count *= n
-        reach += (n - 1) * stride
-        byte_strides.append(stride * itemsize)
-    if count and (reach + 1) * itemsize > storage.nbytes:
+        nbytes *= n
+        step = stride * itemsize
+        end += (n - 1) * step
+        byte_strides.append(step)
+    extent = storage.extent
+    if nbytes and end > extent:
         raise DamagedError(
             f"a {dtype} tensor of shape {shape}, strides {strides} and offset {offset} reaches "
-            f"byte {(reach + 1) * itemsize} of storage {storage.key!r}, which has {storage.nbytes}"
+            f"byte {end} of storage {storage.key!r}, which has {extent}"
         )
-    if count * itemsize > SMALL and count * itemsize > MAX_REPEAT * storage.nbytes:
+    if nbytes > LARGE and nbytes > MAX_REPEAT * extent:
         raise RefusedError(
-            f"a tensor of shape {shape} repeats the {storage.nbytes} bytes of storage "
+            f"a tensor of shape {shape} repeats the {extent} bytes of storage "
             f"{storage.key!r} more than {MAX_REPEAT} times"
         )
     source, base = (storage.home or builder.storages).find(storage, dtype)
@@ -272,6 +274,10 @@ def _bare_storage(builder: Builder, storage: Any) -> Node:
     return Object(f"torch.storage.{kind}", entries={"values": values})
 
 
+def _torch_size(builder: Builder, call: Call) -> Node:
+    return Object("torch.Size", items=list(size(call)) if call.args else [])
+
+
 _LEGACY = [
     f"torch.{place}{kind}Tensor"
     for place in ("", "cuda.")
@@ -283,6 +289,7 @@ _LEGACY = [
 KNOWN: dict[str, Handler] = {
     "storage": _bare_storage,
     FROM_BYTES.dotted: _storage_in_bytes,
+    "torch.Size": _torch_size,
     "torch._utils._rebuild_tensor": _tensor_v1,
     "torch._utils._rebuild_tensor_v2": _tensor_v2,
     "torch._utils._rebuild_tensor_v3": _tensor_v3,

@@ -36,6 +36,7 @@ class Builder:
         """What the file spells in one of several ways and a writer repeats."""
         self.nested: dict[int, Storage] = {}
         """Storages that stand in the pickle itself, by the id of their call."""
+        self._handlers: dict[Global, Handler] = {}
         self._limit = max(LEAVES_AT_LEAST, LEAVES_PER_BYTE * nbytes)
         self._leaves = 0
         self._depth = 0
@@ -80,12 +81,7 @@ class Builder:
 
     def _container(self, raw: Raw, kind: type) -> Node:
         if kind is Call:
-            function = raw.function
-            if type(function) is Global:
-                handler = self.known.get(function.dotted)
-                if handler is not None:
-                    return handler(self, raw)
-            return generic(self, raw)
+            return self._handler(raw.function)(self, raw)
         if kind is dict:
             return self.entries(raw)
         if kind is list:
@@ -97,6 +93,14 @@ class Builder:
         if kind is Storage:
             return self.known["storage"](self, raw)
         raise DamagedError(f"a {kind.__name__} stands where a value is expected")
+
+    def _handler(self, function: Raw) -> Handler:
+        if type(function) is not Global:
+            return generic
+        handler = self._handlers.get(function)
+        if handler is None:
+            handler = self._handlers[function] = self.known.get(function.dotted, generic)
+        return handler
 
     def _count(self, leaves: int) -> None:
         self._leaves += leaves

@@ -1,0 +1,51 @@
+"""Writing an archive of torch: the pickle, then every storage once, checksummed on the way."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from portackpt.errors import WriteError
+from portackpt.plugins import Progress
+from portackpt.storage.local import Writer
+from portackpt.streaming import read_ahead
+from portackpt.tree import Node
+from portackpt_torch.archive_writer import ALIGNMENT, ArchiveWriter
+from portackpt_torch.object_writers import WRITERS
+from portackpt_torch.pickle_reader import MAX_BYTES
+from portackpt_torch.pickle_writer import Pickler
+from portackpt_torch.tensor_writer import write_tensor
+
+PREFIX = "archive"
+
+
+def write_archive(file: Writer, tree: Node, details: Mapping[str, Any], progress: Progress) -> None:
+    """Append the archive of `tree` to `file`; offsets in it count from where the file stands."""
+    pickler = Pickler(write_tensor, WRITERS, str(details.get("numpy", "numpy._core")))
+    pickler.node(tree)
+    data = pickler.finish()
+    if len(data) > MAX_BYTES:
+        raise WriteError(
+            f"names and plain data take {len(data)} bytes, a torch archive should have "
+            f"{MAX_BYTES} at most; keep large values in tensors"
+        )
+    archive = ArchiveWriter(file)
+    archive.add(f"{PREFIX}/data.pkl", data)
+    progress(len(data))
+    archive.add(f"{PREFIX}/.format_version", b"1")
+    archive.add(f"{PREFIX}/.storage_alignment", str(ALIGNMENT).encode())
+    archive.add(f"{PREFIX}/byteorder", b"little")
+    current = -1
+    for index, piece in read_ahead(pickler.shelf.tensors):
+        if index != current:
+            if current >= 0:
+                archive.end()
+            archive.begin(f"{PREFIX}/data/{index}", pickler.shelf.tensors[index].nbytes)
+            current = index
+        archive.write(piece)
+        progress(piece.nbytes)
+    if current >= 0:
+        archive.end()
+    archive.add(f"{PREFIX}/version", b"3\n")
+    archive.add(f"{PREFIX}/.data/serialization_id", archive.fingerprint())
+    archive.finish()
