@@ -20,7 +20,7 @@ def main() -> None:
     try:
         tree = portackpt.open(place, format=format).tree
     except PortackptError as error:
-        if "no complete" in str(error) or "not committed" in str(error):
+        if "no complete" in str(error) or "not a committed" in str(error):
             print("RECOVERED 0")
             return
         raise

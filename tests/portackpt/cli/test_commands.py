@@ -126,7 +126,7 @@ def test_it_diffs(saved: Path, tmp_path: Path) -> None:
 
 def test_it_lists_the_formats() -> None:
     assert {"portackpt", "npz"} <= {known["name"] for known in document("formats")}
-    assert "numpy" in run("formats").stdout
+    assert "NumPy" in run("formats").stdout
 
 
 @pytest.mark.parametrize(
@@ -149,7 +149,7 @@ def test_it_lists_the_formats() -> None:
         ),
         (["convert", "{saved}", "x", "--to", "npz", "--step", "3"], 2, "--step is for a root"),
         (["inspect"], 2, "Missing argument 'PATH'"),
-        (["validate", "{saved}"], 1, ""),
+        (["validate", "{saved}"], 3, "expected a directory, at "),
     ],
 )
 def test_it_says_what_is_wrong(
