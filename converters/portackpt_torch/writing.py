@@ -30,11 +30,8 @@ def write_archive(file: Writer, tree: Node, details: Mapping[str, Any], progress
             f"{MAX_BYTES} at most; keep large values in tensors"
         )
     archive = ArchiveWriter(file)
-    archive.add(f"{PREFIX}/data.pkl", data)
+    begin(archive, data)
     progress(len(data))
-    archive.add(f"{PREFIX}/.format_version", b"1")
-    archive.add(f"{PREFIX}/.storage_alignment", str(ALIGNMENT).encode())
-    archive.add(f"{PREFIX}/byteorder", b"little")
     current = -1
     for index, piece in read_ahead(pickler.shelf.tensors):
         if index != current:
@@ -46,6 +43,19 @@ def write_archive(file: Writer, tree: Node, details: Mapping[str, Any], progress
         progress(piece.nbytes)
     if current >= 0:
         archive.end()
+    finish(archive)
+
+
+def begin(archive: ArchiveWriter, data: bytes) -> None:
+    """The records before the storages; `data` is the pickle."""
+    archive.add(f"{PREFIX}/data.pkl", data)
+    archive.add(f"{PREFIX}/.format_version", b"1")
+    archive.add(f"{PREFIX}/.storage_alignment", str(ALIGNMENT).encode())
+    archive.add(f"{PREFIX}/byteorder", b"little")
+
+
+def finish(archive: ArchiveWriter) -> None:
+    """The records after the storages, and the directory."""
     archive.add(f"{PREFIX}/version", b"3\n")
     archive.add(f"{PREFIX}/.data/serialization_id", archive.fingerprint())
     archive.finish()
