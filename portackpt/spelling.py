@@ -15,6 +15,7 @@ from typing import Any
 from portackpt.box import Box
 from portackpt.dtypes import BY_NAME, STRING, UINT8, DType
 from portackpt.ledger import NONE, Entry, Fate
+from portackpt.renaming import rename
 from portackpt.tensor import Strided, Tensor, contiguous, from_array, from_strings
 from portackpt.tree import PLAIN, Node, Object, assemble, children, is_leaf, unescape, walk
 from portackpt.vocabulary import Vocabulary
@@ -38,7 +39,7 @@ def spell(tree: Node, vocabulary: Vocabulary) -> Spelling:
         spelled = {} if spelled is _ABSENT else {"value": spelled}
     elif spelled is _ABSENT:
         spelled = {}
-    return Spelling(spelled, tuple(speller.entries))
+    return Spelling(*rename(spelled, speller.entries, vocabulary.renames))
 
 
 # Kinds of objects whose type says how a program holds the values, not what the values are.

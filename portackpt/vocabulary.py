@@ -6,7 +6,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from portackpt.dtypes import BY_NAME
-from portackpt.tree import PLAIN, Object
+from portackpt.renaming import Renames
+from portackpt.tree import PLAIN, Node, Object
 
 EVERY_DTYPE = frozenset(BY_NAME)
 
@@ -17,6 +18,10 @@ def no_objects(node: Object) -> bool:
 
 def no_attributes(name: str) -> bool:
     return False
+
+
+def no_renames(tree: Node) -> Renames:
+    return {}
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +35,8 @@ class Vocabulary:
     storage in the file, too. `empty`: containers with nothing in them survive. `any_root`: the root
     may be something other than a dict. `large_integers`: integers outside int64 are scalars, too.
     `remarks`: for a dtype that is kept bit for bit, but that the format's usual reader gives out
-    under another type, what the target's program does about it.
+    under another type, what the target's program does about it. `renames` finds, in a tree that
+    fits otherwise, names that cannot stand beside the others, and other names for them.
     """
 
     dtypes: frozenset[str] = EVERY_DTYPE
@@ -44,3 +50,4 @@ class Vocabulary:
     any_root: bool = True
     large_integers: bool = True
     remarks: Mapping[str, str] = field(default_factory=dict)
+    renames: Callable[[Node], Renames] = no_renames

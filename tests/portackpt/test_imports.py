@@ -13,7 +13,7 @@ LAYERS = (
     "box dtypes bytesource strides",
     "tensor ziparchive",
     "tree layouts",
-    "checkpoint ledger vocabulary streaming storage",
+    "checkpoint ledger renaming vocabulary streaming storage",
     "schedules randomness",
     "spelling plugins",
     "planning store",
