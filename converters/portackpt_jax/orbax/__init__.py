@@ -29,6 +29,7 @@ from portackpt.storage.local import save_id, staged_directory
 from portackpt.vocabulary import Vocabulary
 from portackpt_jax.orbax import places
 from portackpt_jax.orbax.attributes import KEPT
+from portackpt_jax.orbax.distinct import renames
 from portackpt_jax.orbax.spelling import is_random_key
 
 NO_CHECKSUMS = "this format has no checksums on array data: a flipped bit there is not found"
@@ -50,6 +51,7 @@ class Orbax:
         objects=is_random_key,
         attributes=KEPT.__contains__,
         large_integers=False,
+        renames=renames,
     )
 
     def recognize(self, probe: Probe) -> bool:
@@ -86,7 +88,7 @@ class Orbax:
     ) -> None:
         from portackpt_jax.orbax.items_writer import write_checkpoint
 
-        details = checkpoint.details if checkpoint.format == self.name else {}
+        details = checkpoint.details_for(self.name)
         target = path
         if step is not None:
             if places.is_one_checkpoint(path):

@@ -16,7 +16,8 @@ from portackpt_jax.ocdbt.reader import MANIFEST_NAME, Database
 from portackpt_jax.orbax import tree_metadata
 from portackpt_jax.orbax.attributes import JAX_ARRAY, NOTHING, NUMPY_SCALAR
 from portackpt_jax.orbax.directory import Directory, read_json
-from portackpt_jax.orbax.spelling import key_prefix
+from portackpt_jax.orbax.distinct import pointer
+from portackpt_jax.orbax.keys import key_prefix
 from portackpt_jax.zarr.ahead import Ahead
 from portackpt_jax.zarr.chunks import tensor
 from portackpt_jax.zarr.metadata import LARGEST_METADATA, parse, spell_dtype
@@ -118,8 +119,7 @@ class Leaves:
         if self._strings is None:
             self._strings = read_json(self.root / STRINGS, LARGEST_TEXT)
         found = self._strings
-        for part in name.split("/"):
-            part = part.replace("~1", "/").replace("~0", "~")
+        for part in pointer(name) or ():
             found = found.get(part) if isinstance(found, dict) else None
         if not isinstance(found, str):
             raise DamagedError(f"no text for the leaf {name!r}", str(self.root / STRINGS))

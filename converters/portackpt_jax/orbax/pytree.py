@@ -20,6 +20,7 @@ from portackpt.errors import DamagedError
 from portackpt.tree import Node
 from portackpt_jax.orbax import aggregate, tree_metadata
 from portackpt_jax.orbax.attributes import NOTHING
+from portackpt_jax.orbax.keys import MAPPING, Key, joined_name
 from portackpt_jax.orbax.leaves import METADATA_KEYS, Leaves, open_store
 
 AGGREGATE = "checkpoint"
@@ -52,13 +53,13 @@ def _by_metadata(root: Path, document: tree_metadata.Document, aggregated: Node)
     )  # fmt: skip
     where = str(root / tree_metadata.FILE)
 
-    def values() -> Iterator[tuple[tuple[tree_metadata.Key, ...], Node]]:
+    def values() -> Iterator[tuple[tuple[Key, ...], Node]]:
         for path, value in tree_metadata.paths(document, where):
             found = _look_up(aggregated, path) if aggregated is not None else None
             if found is not None and placeholder(found) is None:
                 yield path, found
             else:
-                yield path, leaves.leaf(tree_metadata.name(path), value.value_type)
+                yield path, leaves.leaf(joined_name(path), value.value_type)
 
     opened = Opened(tree_metadata.build(values(), where))
     if document.custom_metadata is not None:
@@ -71,7 +72,7 @@ def _by_metadata(root: Path, document: tree_metadata.Document, aggregated: Node)
     return _noted(opened, leaves)
 
 
-def _look_up(tree: Node, path: tuple[tree_metadata.Key, ...]) -> Node:
+def _look_up(tree: Node, path: tuple[Key, ...]) -> Node:
     for key, _ in path:
         tree = tree.get(key) if isinstance(tree, dict) else None
     return tree
@@ -122,7 +123,7 @@ def _by_names(root: Path) -> Opened:
     tree = tree_metadata.build(
         (
             (
-                tuple([(part, tree_metadata.MAPPING) for part in name.split(".")]),
+                tuple([(part, MAPPING) for part in name.split(".")]),
                 leaves.leaf(name, "np.ndarray"),
             )
             for name in names

@@ -24,8 +24,10 @@ from portackpt.tree import Node
 from portackpt_jax.ocdbt.writer import INLINE, DatabaseWriter
 from portackpt_jax.orbax import tree_metadata
 from portackpt_jax.orbax.directory import DirectoryWriter
+from portackpt_jax.orbax.distinct import Pointers, pointer
+from portackpt_jax.orbax.keys import Key, key_prefix, spell
 from portackpt_jax.orbax.leaves import ARRAY_METADATAS, STRINGS
-from portackpt_jax.orbax.spelling import Leaf, key_prefix, leaves, number, spell
+from portackpt_jax.orbax.spelling import Leaf, leaves, number
 from portackpt_jax.zarr.metadata import spell_version_2
 
 
@@ -176,7 +178,7 @@ def _write_metadata(
     found: list[Leaf], details: Mapping[str, Any], directory: Path, plain: bool
 ) -> None:
     encode = msgspec.json.Encoder().encode
-    keys: dict[tree_metadata.Key, bytes] = {}
+    keys: dict[Key, bytes] = {}
     with Writer(directory / tree_metadata.FILE) as file:
         file.write(b'{"tree_metadata":{')
         for index, leaf in enumerate(found):
@@ -233,23 +235,20 @@ def _write_array_metadata(arrays: Iterable[Leaf], directory: Path) -> None:
 
 
 def _pointers(texts: Iterable[Leaf]) -> dict[str, Any]:
-    """Text leaves at the JSON pointers (RFC 6901) where Orbax looks for them."""
+    """Text leaves at the JSON pointers where Orbax looks for them."""
     root: dict[str, Any] = {}
+    taken = Pointers()
     for leaf in texts:
-        parts = leaf.name.split("/")
-        if any(part.replace("~0", "").replace("~1", "").count("~") for part in parts):
+        parts = pointer(leaf.name)
+        if parts is None or not taken.add(parts):
             raise WriteError(
                 f"Orbax cannot keep text under the name {spell(leaf.path)!r}, which it takes for a "
-                "JSON pointer: there '~' must be '~0' or '~1'; rename it"
+                "JSON pointer: there '~' must be '~0' or '~1', and no pointer may lead through "
+                "another text; rename it"
             )
-        *outer, last = [part.replace("~1", "/").replace("~0", "~") for part in parts]
-        node: Any = root
+        *outer, last = parts
+        node = root
         for part in outer:
-            node = node.setdefault(part, {}) if isinstance(node, dict) else None
-        if not isinstance(node, dict) or last in node:
-            raise WriteError(
-                f"Orbax cannot keep text under {spell(leaf.path)!r} beside another text whose name "
-                "starts the same; rename one of them"
-            )
+            node = node.setdefault(part, {})
         node[last] = leaf.value
     return root

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
 
 from portackpt.dtypes import BY_NAME, DType
 from portackpt.errors import WriteError
 from portackpt.tensor import Tensor
 from portackpt.tree import MAX_DEPTH, Node, Object
-from portackpt_jax.orbax.tree_metadata import MAPPING, SEQUENCE, Key, name
+from portackpt_jax.orbax.keys import MAPPING, SEQUENCE, Key, joined_name, key_prefix, spell
 
 RANDOM_KEY = "jax.random.key"
 _EMPTY = {dict: "Dict", list: "List", tuple: "Tuple", type(None): "None"}
@@ -50,8 +49,8 @@ def is_random_key(node: Object) -> bool:
 def leaves(tree: Node) -> Iterator[Leaf]:
     """Every leaf, in order; two that Orbax would keep under one name are an error."""
     taken: dict[str, tuple[Key, ...]] = {}
-    for path, value in _walk(tree, ()):
-        joined = name(path)
+    for path, value in walk(tree):
+        joined = _encodable(joined_name(path))
         leaf = _leaf(path, joined, value)
         if leaf.value_type not in _EMPTY.values():
             _claim(taken, leaf)
@@ -69,38 +68,28 @@ def _claim(taken: dict[str, tuple[Key, ...]], leaf: Leaf) -> None:
         )
 
 
-def key_prefix(name: str) -> str:
-    """What the keys of the array called `name` start with."""
-    if name in ("", "/"):
-        return ""
-    return name if name.endswith("/") else f"{name}/"
-
-
-def spell(path: tuple[Key, ...]) -> str:
-    return "/".join([key for key, _ in path])
-
-
-def _walk(node: Node, path: tuple[Key, ...]) -> Iterator[tuple[tuple[Key, ...], Node]]:
+def walk(node: Node, path: tuple[Key, ...] = ()) -> Iterator[tuple[tuple[Key, ...], Node]]:
+    """Every leaf with its keys, in order."""
     if len(path) > MAX_DEPTH:
         raise WriteError(f"containers over {MAX_DEPTH} deep")
     if isinstance(node, dict) and node:
         for key, item in node.items():
-            yield from _walk(item, (*path, (_text(key), MAPPING)))
+            if not isinstance(key, str):
+                raise WriteError(f"a key of type {type(key).__name__}", spell(path))
+            yield from walk(item, (*path, (key, MAPPING)))
     elif isinstance(node, (list, tuple)) and node:
         for index, item in enumerate(node):
-            yield from _walk(item, (*path, (str(index), SEQUENCE)))
+            yield from walk(item, (*path, (str(index), SEQUENCE)))
     else:
         yield path, node
 
 
-def _text(key: Any) -> str:
-    if not isinstance(key, str):
-        raise WriteError(f"a key of type {type(key).__name__}")
+def _encodable(joined: str) -> str:
     try:
-        key.encode()
+        joined.encode()
     except UnicodeEncodeError:
-        raise WriteError(f"the name {key!r} is not text that UTF-8 can spell") from None
-    return key
+        raise WriteError(f"the name {joined!r} is not text that UTF-8 can spell") from None
+    return joined
 
 
 def _leaf(path: tuple[Key, ...], joined: str, value: Node) -> Leaf:

@@ -16,23 +16,19 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from hashlib import blake2b
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any
 
 import msgspec
 
 from portackpt.errors import DamagedError, RefusedError
 from portackpt.tree import MAX_DEPTH, Node
+from portackpt_jax.orbax.keys import MAPPING, SEQUENCE, Key, spell
 
 FILE = "_METADATA"
 LARGEST = 256 << 20
-SEQUENCE = 1
-MAPPING = 2
 EMPTY: dict[str, Node] = {
     "None": None, "NamedTuple": None, "Dict": {}, "List": [], "Tuple": (),
 }  # fmt: skip
-
-Key: TypeAlias = tuple[str, int]
-"""A key as text, and its type."""
 
 
 class KeyEntry(msgspec.Struct, gc=False):
@@ -99,13 +95,13 @@ def build(leaves: Iterable[tuple[tuple[Key, ...], Node]], where: str) -> Node:
             child: Any = node.get(place)
             if not _is_container(child, kind):
                 if place in node and not _is_empty(child):
-                    raise DamagedError(f"two leaves at {_spell(path)!r}", where)
+                    raise DamagedError(f"two leaves at {spell(path)!r}", where)
                 child = node[place] = _Sequence() if kind == SEQUENCE else {}
             node, place = child, _place(key, kind, path, where)
         if place not in node:
             node[place] = leaf
         elif not _is_empty(leaf):
-            raise DamagedError(f"two leaves at {_spell(path)!r}", where)
+            raise DamagedError(f"two leaves at {spell(path)!r}", where)
     if not root:
         raise DamagedError("the metadata name no leaf", where)
     return _finish(root[""], where)
@@ -115,7 +111,7 @@ def _place(key: str, kind: int, path: tuple[Key, ...], where: str) -> Any:
     if kind == MAPPING:
         return key
     if kind != SEQUENCE or not (key.isascii() and key.isdigit() and len(key) < 10):
-        raise DamagedError(f"key {key!r:.60} of type {kind} in {_spell(path)!r}", where)
+        raise DamagedError(f"key {key!r:.60} of type {kind} in {spell(path)!r}", where)
     return int(key)
 
 
@@ -146,12 +142,3 @@ def empty(value_type: str) -> Node:
 def digest(found: Iterable[tuple[Key, ...]]) -> str:
     """Short for these keys in any order."""
     return blake2b(repr(sorted(found)).encode("utf-8", "replace"), digest_size=16).hexdigest()
-
-
-def name(path: tuple[Key, ...]) -> str:
-    """What the data of a leaf are stored under."""
-    return ".".join([key for key, _ in path])
-
-
-def _spell(path: tuple[Key, ...]) -> str:
-    return "/".join([key for key, _ in path])
