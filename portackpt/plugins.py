@@ -143,7 +143,7 @@ def get(name: str) -> Format:
     module, _, attribute = target.partition(":")
     try:
         found: Format = getattr(import_module(module), attribute)
-    except ImportError as error:
+    except (ImportError, AttributeError) as error:
         raise UsageError(f"the format {name!r} is installed, but does not load: {error}") from error
     return found
 

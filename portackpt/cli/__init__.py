@@ -30,12 +30,16 @@ def main() -> None:
     except PortackptError as error:
         click.echo(f"portackpt: {error}", err=True)
         status = error.exit_status
+    except OSError as error:
+        if isinstance(error, BrokenPipeError):
+            sys.exit(1)
+        place = f", at {error.filename}" if error.filename else ""
+        click.echo(f"portackpt: {error.strerror or error}{place}", err=True)
+        status = 3
     except click.ClickException as error:
         error.show()
         status = error.exit_code
     except (click.Abort, KeyboardInterrupt):
         click.echo("portackpt: interrupted; nothing was left half-written", err=True)
         status = 130
-    except BrokenPipeError:
-        status = 1
     sys.exit(status or 0)
