@@ -1,0 +1,137 @@
+"""The `directory` format: several files that are one checkpoint, in a folder or in an archive.
+
+    checkpoint-500/
+      model.safetensors      {"model.layers.0.weight": Tensor, …}    by the format safetensors
+      optimizer.pt           {"state": …, "param_groups": […]}       by the format pytorch
+      scheduler.pt, rng_state.pth                                    by the format pytorch
+      trainer_state.json     "{\\"global_step\\": 500, …}"             text, as it is
+      training_args.bin      Tensor of uint8                         bytes, as they are
+
+The tree is a dict of relative names to the trees of the files (see `parts`); `kinds` names the
+containers that are recognized. Archives (zip, tar, tar.gz) are read through a private folder.
+A folder of `checkpoint-N` folders is a root: its steps are these N.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+from functools import cached_property
+from pathlib import Path
+
+from portackpt import plugins
+from portackpt.checkpoint import Checkpoint
+from portackpt.dtypes import BY_TORCH
+from portackpt.errors import InputError, UsageError, located
+from portackpt.plugins import Probe, Progress
+from portackpt.storage.local import staged_directory, staged_file
+from portackpt.vocabulary import EVERY_DTYPE, Vocabulary
+from portackpt_containers.kinds import kind_of
+from portackpt_containers.packing import archive_of, pack, write_folder
+from portackpt_containers.parts import NAME, format_of
+from portackpt_containers.reading import read_folder
+from portackpt_containers.tar import is_tar
+from portackpt_containers.unpacking import GZIP, Private, first_names, hold, unpack
+
+_STEP = re.compile(r"checkpoint[-_](\d{1,18})")
+
+
+class DirectoryFormat:
+    """Folders and archives of checkpoints."""
+
+    name = NAME
+    framework: str | None = None
+    summary = "folders and archives of several files: Trainer, accelerate, Composer, SB3, AllenNLP"
+    suffixes: tuple[str, ...] = ()
+    holds_steps = False
+
+    @cached_property
+    def vocabulary(self) -> Vocabulary | None:
+        """PyTorch's, as most parts are its files; other parts hold other dtypes and attributes."""
+        try:
+            base = plugins.get("pytorch").vocabulary or Vocabulary()
+        except UsageError:
+            base = Vocabulary()
+        foreign = EVERY_DTYPE.difference(dtype.name for dtype in BY_TORCH.values())
+        return replace(base, dtypes=base.dtypes | foreign, attributes=_any, any_root=False)
+
+    def recognize(self, probe: Probe) -> bool:
+        try:
+            if probe.is_directory:
+                return _is_container(probe) or bool(_checkpoints(probe))
+            return kind_of(_names(probe)) in _ARCHIVED
+        except (OSError, InputError):
+            return False
+
+    def steps(self, path: Path) -> tuple[int, ...]:
+        probe = Probe(path)
+        return () if _is_container(probe) else tuple(_checkpoints(probe))
+
+    def open(self, path: Path, *, step: int | None = None) -> Checkpoint:
+        steps = self.steps(path)
+        if step is not None and step not in steps:
+            told = ", ".join(map(str, steps)) or "none: this is one checkpoint"
+            raise UsageError(f"there is no step {step}; steps are {told}", str(path))
+        if steps:
+            path = _checkpoints(Probe(path))[steps[-1] if step is None else step]
+        if path.is_dir():
+            return read_folder(path, None)
+        unpacked = unpack(path)
+        with located(str(path)):
+            found = read_folder(unpacked.folder.path, unpacked.kind)
+        return replace(found, tree=hold(found.tree, unpacked.folder))
+
+    def write(
+        self,
+        checkpoint: Checkpoint,
+        path: Path,
+        *,
+        overwrite: bool,
+        step: int | None,
+        progress: Progress,
+    ) -> None:
+        if step is not None:
+            raise UsageError("a folder of files holds one checkpoint and no step", str(path))
+        kind = archive_of(path.name)
+        if kind is None:
+            with staged_directory(path, overwrite=overwrite) as folder:
+                write_folder(checkpoint, folder, progress)
+            return
+        with staged_file(path, overwrite=overwrite) as target:
+            private = Private(target.parent)
+            write_folder(checkpoint, private.path, progress)
+            pack(private.path, target, kind)
+
+    def resume(self, path: Path, step: int | None) -> str:
+        return f"# every file of {str(path)!r} is what the program that wrote it expects there\n"
+
+
+_ARCHIVED = ("stable-baselines3", "composer", "allennlp")
+
+
+def _any(name: str) -> bool:
+    return True
+
+
+def _is_container(probe: Probe) -> bool:
+    """Whether a folder holds a known set of files, and is of no other format as a whole."""
+    known = kind_of(probe.names) != "files"
+    return known and format_of(probe.path) is None
+
+
+def _checkpoints(probe: Probe) -> dict[int, Path]:
+    """The containers called `checkpoint-N` in a folder, by N."""
+    found = {int(m[1]): probe.path / name for name in probe.names if (m := _STEP.fullmatch(name))}
+    return {step: found[step] for step in sorted(found) if _is_container(Probe(found[step]))}
+
+
+def _names(probe: Probe) -> tuple[str, ...]:
+    """Names in an archive, as far as they are seen from its beginning."""
+    if probe.members:
+        return probe.members
+    if probe.head.startswith(GZIP) or is_tar(probe.head):
+        return first_names(probe.path, probe.head)
+    return ()
+
+
+FORMAT = DirectoryFormat()
