@@ -75,7 +75,8 @@ def read_pickle_at(
             "a pickle that needs more memory than there is", f"pickle byte {state.at}"
         ) from None
     except (error, LookupError, ValueError, TypeError) as cause:
-        reason = "it ends early" if state.at >= len(data) else _explain(cause)
+        early = state.at >= len(data) and isinstance(cause, (error, IndexError))
+        reason = "it ends early" if early else _explain(cause)
         raise DamagedError(f"malformed pickle: {reason}", f"pickle byte {state.at}") from cause
 
 
