@@ -10,15 +10,14 @@ from portackpt.bytesource import ByteSource, Checked, File, FileRange, Swapped
 from portackpt.dtypes import BY_TENSORFLOW, STRING, UINT8, DType
 from portackpt.errors import DamagedError, InputError, UnsupportedError, located
 from portackpt.tensor import Strided, Tensor, c_strides
-
-from . import variant
-from .checksum import extend, unmask
-from .entry import Entry, Header, parse_entry, parse_header
-from .orderedcode import slice_key
-from .shards import index_path, open_shards
-from .slices import joined, to_box
-from .stringtensor import Strings
-from .table import read_items
+from portackpt_tensorflow import variant
+from portackpt_tensorflow.checksum import extend, unmask
+from portackpt_tensorflow.entry import Entry, Header, parse_entry, parse_header
+from portackpt_tensorflow.orderedcode import slice_key
+from portackpt_tensorflow.shards import index_path, open_shards
+from portackpt_tensorflow.slices import joined, to_box
+from portackpt_tensorflow.stringtensor import Strings
+from portackpt_tensorflow.table import read_items
 
 
 def read_bundle(prefix: Path) -> dict[str, Tensor]:

@@ -21,16 +21,15 @@ from portackpt.plugins import Progress
 from portackpt.storage.local import Writer, staged_file, sync_directory, write_file
 from portackpt.streaming import read_ahead
 from portackpt.tensor import Tensor
-
-from . import statefile, variant
-from .encoding import Encoder, Values
-from .entry import Header, encode_entry, encode_header, parse_header
-from .shards import NAME as SHARD_NAME
-from .shards import index_path, shard_path
-from .statefile import State
-from .stringtensor import StringEncoder
-from .table import read_items
-from .tablewriter import TableWriter
+from portackpt_tensorflow import statefile, variant
+from portackpt_tensorflow.encoding import Encoder, Values
+from portackpt_tensorflow.entry import Header, encode_entry, encode_header, parse_header
+from portackpt_tensorflow.shards import NAME as SHARD_NAME
+from portackpt_tensorflow.shards import index_path, shard_path
+from portackpt_tensorflow.statefile import State
+from portackpt_tensorflow.stringtensor import StringEncoder
+from portackpt_tensorflow.table import read_items
+from portackpt_tensorflow.tablewriter import TableWriter
 
 
 class Leaf(NamedTuple):

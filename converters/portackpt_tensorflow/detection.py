@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from portackpt.plugins import Probe
-
-from .location import PROGRAMS, first_tag, has_shards, is_v1_list
-from .shards import NAME as SHARD_NAME
-from .shards import index_path
-from .statefile import NAME as STATE
-from .statefile import is_state, read_state
-from .table import FOOTER, MAGIC
+from portackpt_tensorflow.location import PROGRAMS, first_tag, has_shards, is_v1_list
+from portackpt_tensorflow.shards import NAME as SHARD_NAME
+from portackpt_tensorflow.shards import index_path
+from portackpt_tensorflow.statefile import NAME as STATE
+from portackpt_tensorflow.statefile import is_state, read_state
+from portackpt_tensorflow.table import FOOTER, MAGIC
 
 _FEW = 8
 _HEADER_TAGS = (0x08, 0x0A)  # of a bundle's header, of a V1 list of tensors

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Protocol
 
-from .checksum import extend
+from portackpt_tensorflow.checksum import extend
 
 
 class Encoder(Protocol):

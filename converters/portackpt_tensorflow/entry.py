@@ -16,9 +16,8 @@ from math import prod
 from typing import NamedTuple
 
 from portackpt.errors import DamagedError, RefusedError, UnsupportedError
-
-from .checksum import mask
-from .wire import fields, put_bytes, put_varint, signed
+from portackpt_tensorflow.checksum import mask
+from portackpt_tensorflow.wire import fields, put_bytes, put_varint, signed
 
 _MAX_SHARDS = 100_000
 _MAX_RANK = 64

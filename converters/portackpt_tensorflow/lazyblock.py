@@ -7,10 +7,9 @@ from typing import NamedTuple
 
 from portackpt.bytesource import ByteSource, Checked, File, FileRange, InMemory
 from portackpt.errors import DamagedError, RefusedError
-
-from .checksum import extend, unmask
-from .table import Handle, read_block
-from .wire import BYTES, VARINT, varint
+from portackpt_tensorflow.checksum import extend, unmask
+from portackpt_tensorflow.table import Handle, read_block
+from portackpt_tensorflow.wire import BYTES, VARINT, varint
 
 _HEADER = 32  # more than three varints of a block entry, or a protobuf tag with its length
 _LONGEST_KEY = 1 << 16

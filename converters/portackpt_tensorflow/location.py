@@ -21,10 +21,9 @@ from portackpt.errors import (
     UnsupportedError,
     UsageError,
 )
-
-from . import statefile
-from .shards import NAME as SHARD_NAME
-from .shards import index_path
+from portackpt_tensorflow import statefile
+from portackpt_tensorflow.shards import NAME as SHARD_NAME
+from portackpt_tensorflow.shards import index_path
 
 _STEP = re.compile(r"-(\d{1,18})$")
 PROGRAMS = ("saved_model.pb", "saved_model.pbtxt")

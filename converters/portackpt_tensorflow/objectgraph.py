@@ -17,8 +17,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from .naming import ATTRIBUTES, SLOTS, VALUE, Path
-from .wire import put_bytes, put_varint
+from portackpt_tensorflow.naming import ATTRIBUTES, SLOTS, VALUE, Path
+from portackpt_tensorflow.wire import put_bytes, put_varint
 
 _COUNTER = "save_counter"
 _VALUE = put_bytes(1, VALUE.encode())

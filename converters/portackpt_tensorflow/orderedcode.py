@@ -13,7 +13,7 @@ Source: tensorflow/core/lib/strings/ordered_code.cc, core/util/saved_tensor_slic
 
 from __future__ import annotations
 
-from .entry import Slice
+from portackpt_tensorflow.entry import Slice
 
 
 def slice_key(name: str, extents: Slice) -> bytes:

@@ -7,15 +7,15 @@ from pathlib import Path
 from typing import Any
 
 from portackpt.checkpoint import Checkpoint
+from portackpt.collector import paused_collector
 from portackpt.dtypes import STRING
 from portackpt.errors import DamagedError, UnsupportedError
 from portackpt.tensor import Tensor
 from portackpt.tree import Node
-
-from .bundle import read_bundle
-from .location import Kind, Location, locate
-from .naming import GRAPH, VALUE, digest, nest_names, nest_objects
-from .singlefile import read_single_file
+from portackpt_tensorflow.bundle import read_bundle
+from portackpt_tensorflow.location import Kind, Location, locate
+from portackpt_tensorflow.naming import GRAPH, VALUE, digest, nest_names, nest_objects
+from portackpt_tensorflow.singlefile import read_single_file
 
 _PART = re.compile(r"-\d{5}-of-(\d{5})$")
 _COUNTERS = ("global_step", f"global_step/.ATTRIBUTES/{VALUE}")
@@ -24,6 +24,11 @@ _SAVES = f"save_counter/.ATTRIBUTES/{VALUE}"
 
 def read_checkpoint(path: Path, step: int | None, name: str, framework: str | None) -> Checkpoint:
     """The checkpoint at `path`, lazily."""
+    with paused_collector():
+        return _read(path, step, name, framework)
+
+
+def _read(path: Path, step: int | None, name: str, framework: str | None) -> Checkpoint:
     place = locate(path, step)
     if place.kind is Kind.SINGLE_FILE:
         part = _PART.search(place.path.name)

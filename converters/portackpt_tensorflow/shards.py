@@ -8,8 +8,7 @@ from pathlib import Path
 
 from portackpt.bytesource import File
 from portackpt.errors import DamagedError, RefusedError
-
-from .entry import Entry
+from portackpt_tensorflow.entry import Entry
 
 NAME = re.compile(r"(?s)(.*)\.data-(\d{5,})-of-(\d{5,})")
 _LFS = b"version https://git-lfs"

@@ -22,14 +22,13 @@ from portackpt.bytesource import ByteSource, File, InMemory, Sequential
 from portackpt.dtypes import BY_TENSORFLOW, STRING, DType
 from portackpt.errors import DamagedError, UnsupportedError, located
 from portackpt.tensor import Strided, Tensor, c_strides, from_strings
-
-from .entry import Slice, parse_shape, parse_slice
-from .lazyblock import Block, Place, members, scan
-from .orderedcode import slice_key
-from .slices import joined, to_box
-from .table import read_index
-from .varints import decode
-from .wire import fields, text
+from portackpt_tensorflow.entry import Slice, parse_shape, parse_slice
+from portackpt_tensorflow.lazyblock import Block, Place, members, scan
+from portackpt_tensorflow.orderedcode import slice_key
+from portackpt_tensorflow.slices import joined, to_box
+from portackpt_tensorflow.table import read_index
+from portackpt_tensorflow.varints import decode
+from portackpt_tensorflow.wire import fields, text
 
 # the tag of TensorProto's field that holds the values of a dtype
 _CONTENT, _STRINGS = 0x22, 0x42

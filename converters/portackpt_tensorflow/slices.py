@@ -8,8 +8,7 @@ from portackpt.box import Box, covers, whole
 from portackpt.dtypes import STRING, DType
 from portackpt.errors import DamagedError, RefusedError, UnsupportedError
 from portackpt.tensor import Tensor, Tiled
-
-from .entry import Slice
+from portackpt_tensorflow.entry import Slice
 
 _MOST = 1024
 """Slices along several dimensions, at most; along one there may be any number."""

@@ -12,8 +12,7 @@ Source: github.com/google/snappy, format_description.txt.
 from __future__ import annotations
 
 from portackpt.errors import DamagedError
-
-from .wire import varint
+from portackpt_tensorflow.wire import varint
 
 _RATIO = 22
 """A copy of 64 bytes costs 3: no stream grows more."""

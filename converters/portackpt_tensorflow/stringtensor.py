@@ -15,9 +15,8 @@ from typing import TYPE_CHECKING, Any
 
 from portackpt.bytesource import Checked, FileRange
 from portackpt.errors import DamagedError
-
-from .checksum import extend, mask
-from .varints import decode, encode
+from portackpt_tensorflow.checksum import extend, mask
+from portackpt_tensorflow.varints import decode, encode
 
 if TYPE_CHECKING:
     import numpy as np

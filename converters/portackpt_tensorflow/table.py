@@ -21,10 +21,9 @@ from typing import NamedTuple
 
 from portackpt.bytesource import File
 from portackpt.errors import DamagedError, RefusedError, located
-
-from .checksum import extend, mask
-from .snappy import decompress
-from .wire import put_varint, varint
+from portackpt_tensorflow.checksum import extend, mask
+from portackpt_tensorflow.snappy import decompress
+from portackpt_tensorflow.wire import put_varint, varint
 
 MAGIC = bytes.fromhex("57fb808b247547db")
 FOOTER = 48

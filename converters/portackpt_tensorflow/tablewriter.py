@@ -6,10 +6,9 @@ Source: tensorflow/core/lib/io/table_builder.cc, block_builder.cc, util/comparat
 from __future__ import annotations
 
 from portackpt.storage.local import Writer
-
-from .checksum import extend, mask
-from .table import FOOTER, MAGIC, Handle
-from .wire import put_varint
+from portackpt_tensorflow.checksum import extend, mask
+from portackpt_tensorflow.table import FOOTER, MAGIC, Handle
+from portackpt_tensorflow.wire import put_varint
 
 _BLOCK_SIZE = 256 << 10
 _RESTART_INTERVAL = 16

@@ -30,6 +30,8 @@ from portackpt.checkpoint import Checkpoint
 from portackpt.dtypes import TABLE
 from portackpt.errors import UsageError
 from portackpt.plugins import Probe, Progress
+from portackpt.renaming import Renames
+from portackpt.tree import Node
 from portackpt.vocabulary import Vocabulary
 
 _KEPT = ("tensorflow.dtype", "tensorflow.shape")
@@ -37,6 +39,12 @@ _KEPT = ("tensorflow.dtype", "tensorflow.shape")
 
 def _is_kept(name: str) -> bool:
     return name in _KEPT
+
+
+def _renames(tree: Node) -> Renames:
+    from portackpt_tensorflow.leaves import other_names
+
+    return other_names(tree)
 
 
 class TensorBundle:
@@ -53,21 +61,22 @@ class TensorBundle:
         attributes=_is_kept,
         empty=False,
         any_root=False,
+        renames=_renames,
     )
     holds_steps = False
 
     def recognize(self, probe: Probe) -> bool:
-        from .detection import is_bundle
+        from portackpt_tensorflow.detection import is_bundle
 
         return is_bundle(probe)
 
     def steps(self, path: Path) -> tuple[int, ...]:
-        from .location import steps
+        from portackpt_tensorflow.location import steps
 
         return steps(path)
 
     def open(self, path: Path, *, step: int | None = None) -> Checkpoint:
-        from .reading import read_checkpoint
+        from portackpt_tensorflow.reading import read_checkpoint
 
         return read_checkpoint(path, step, self.name, self.framework)
 
@@ -80,8 +89,8 @@ class TensorBundle:
         step: int | None,
         progress: Progress,
     ) -> None:
-        from .bundlewriter import write_bundle
-        from .leaves import spell_leaves
+        from portackpt_tensorflow.bundlewriter import write_bundle
+        from portackpt_tensorflow.leaves import spell_leaves
 
         if step is not None:
             raise UsageError("a TensorFlow prefix holds one checkpoint, not steps", str(path))
@@ -91,10 +100,8 @@ class TensorBundle:
                 "the target is a prefix, such as DIR/ckpt for DIR/ckpt.index; found a directory",
                 str(path),
             )
-        details = checkpoint.details if checkpoint.format == self.name else {}
-        write_bundle(
-            spell_leaves(checkpoint.tree, details), prefix, overwrite=overwrite, progress=progress
-        )
+        leaves = spell_leaves(checkpoint.tree, checkpoint.details_for(self.name))
+        write_bundle(leaves, prefix, overwrite=overwrite, progress=progress)
 
     def resume(self, path: Path, step: int | None) -> str:
         return _RESUME.format(prefix=str(_prefix(path)))

@@ -14,8 +14,7 @@ from portackpt.bytesource import FileRange
 from portackpt.dtypes import UINT8
 from portackpt.errors import DamagedError, located
 from portackpt.tensor import Tensor
-
-from .checksum import extend, mask
+from portackpt_tensorflow.checksum import extend, mask
 
 DTYPE = 21
 TYPE, SHAPE = "tensorflow.dtype", "tensorflow.shape"
