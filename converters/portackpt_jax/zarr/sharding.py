@@ -21,7 +21,7 @@ LARGEST_INDEX = 64 << 20
 class ShardIndex:
     """Where the inner chunks of one shard lie; read when first asked for."""
 
-    __slots__ = ("_array", "_index", "_shard", "_where", "grid")
+    __slots__ = ("_array", "_data", "_index", "_shard", "_where", "grid")
 
     def __init__(self, array: Array, shard: ByteSource, where: str) -> None:
         assert array.shards is not None
@@ -29,6 +29,7 @@ class ShardIndex:
         self._shard = shard
         self._where = where
         self._index: np.ndarray[Any, Any] | None = None
+        self._data = (0, 0)
         self.grid = tuple([a // b for a, b in zip(array.chunk, array.shards.chunk, strict=True)])
 
     def source(self, number: int) -> ByteSource:
@@ -42,10 +43,11 @@ class ShardIndex:
         nbytes = prod(shards.chunk) * array.dtype.itemsize
         if offset == length == ABSENT:
             return Filled(array.fill, nbytes)
-        if offset + length > self._shard.nbytes:
+        first, last = self._data
+        if not first <= offset <= offset + length <= last:
             raise DamagedError(
-                f"inner chunk {number} at bytes {offset} to {offset + length} of a shard of "
-                f"{self._shard.nbytes} bytes",
+                f"inner chunk {number} at bytes {offset} to {offset + length}, outside the data at "
+                f"{first} to {last}",
                 self._where,
             )
         part = Part(self._shard, offset, length)
@@ -66,7 +68,8 @@ class ShardIndex:
                 self._where,
             )
         data = bytearray(total)
-        start = self._shard.nbytes - total if shards.at_end else 0
+        rest = self._shard.nbytes - total
+        start, self._data = (rest, (0, rest)) if shards.at_end else (0, (total, total + rest))
         self._shard.readinto(start, memoryview(data))
         if shards.checksum:
             expected = int.from_bytes(data[size:], "little")
