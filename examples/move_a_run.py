@@ -73,7 +73,7 @@ def main() -> None:
     portackpt("inspect", str(saved))
     portackpt("convert", str(saved), str(orbax), "--to", "orbax", "--overwrite")
     portackpt("convert", str(saved), str(tensorflow), "--to", "tensorflow", "--overwrite")
-    portackpt("diff", str(orbax), str(saved))
+    portackpt("diff", str(orbax), str(tensorflow))
     compare(saved, orbax, tensorflow)
 
 

@@ -119,10 +119,9 @@ class _Speller:
     ) -> Node:
         names = [name for name, _ in children(container)]
         keys = list(container)
-        if not all(type(key) in self._words.keys for key in keys):
-            kinds = sorted(
-                {type(key).__name__ for key in keys if type(key) not in self._words.keys}
-            )
+        foreign = [key for key in keys if not self._fits_as_key(key)]
+        if foreign:
+            kinds = sorted({getattr(key, "type", type(key).__name__) for key in foreign})
             told = f"keys of type {', '.join(kinds)} written as text"
             self._note(source, target, Fate.RELAYOUT, told, NONE)
             keys = [unescape(name) for name in names]
@@ -131,6 +130,11 @@ class _Speller:
             for key, item, place, name in zip(keys, container.values(), sources, names, strict=True)
         }
         return self._kept(parts)
+
+    def _fits_as_key(self, key: Node) -> bool:
+        if isinstance(key, Object) and not self._words.objects(key):
+            return False
+        return type(key) in self._words.keys
 
     def _kept(self, parts: dict[Node, Node]) -> Node:
         kept = {key: part for key, part in parts.items() if part is not _ABSENT}

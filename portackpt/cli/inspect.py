@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 from collections import Counter
+from collections.abc import Iterator, Mapping
+from itertools import groupby
 from typing import TYPE_CHECKING
 
 import click
@@ -101,18 +103,36 @@ def _list(out: Console, facts: tuple[TensorFacts, ...]) -> None:
 
 
 def _values(out: Console, found: Inspection) -> None:
-    if found.values:
-        shown = list(found.values.items())[:_ROWS]
+    rows = list(_joined(found.values))
+    if rows:
         table = _table("other values", "value")
-        for path, leaf in shown:
-            table.add_row(text.clean(path) or "(root)", text.clean(_short(leaf)))
+        for path, value in rows[:_ROWS]:
+            table.add_row(text.clean(path) or "(root)", text.clean(value))
         out.print(table)
-        if len(found.values) > _ROWS:
-            out.print(f"and {len(found.values) - _ROWS:,} more values")
+        if len(rows) > _ROWS:
+            out.print(f"and {len(rows) - _ROWS:,} more")
     if found.unrecognized:
         names = [text.clean(path) or "(root)" for path in found.unrecognized[:10]]
         more = len(found.unrecognized) - len(names)
         out.print(f"unrecognized: {', '.join(names)}" + (f" and {more:,} more" if more else ""))
+
+
+def _joined(values: Mapping[str, object]) -> Iterator[tuple[str, str]]:
+    """The values by path, the elements of one list as one row."""
+    elements = groupby(values.items(), key=lambda item: _list_of(item[0]))
+    for owner, members in elements:
+        if owner is None:
+            yield from ((path, _short(leaf)) for path, leaf in members)
+        else:
+            leaves = [leaf for _, leaf in members]
+            shown = ", ".join(_short(leaf) for leaf in leaves[:8])
+            more = f", … {len(leaves):,} in all" if len(leaves) > 8 else ""
+            yield owner, f"[{shown}{more}]"
+
+
+def _list_of(path: str) -> str | None:
+    owner, _, last = path.rpartition("/")
+    return owner if last.isdecimal() and owner else None
 
 
 def _short(leaf: object) -> str:

@@ -80,7 +80,7 @@ def tensorflow(path: Path) -> dict[str, Any]:
 
     reader = tf.train.load_checkpoint(str(path))
     found = {}
-    for key in reader.get_variable_to_shape_map():
+    for key in sorted(reader.get_variable_to_shape_map()):
         if key == "_CHECKPOINTABLE_OBJECT_GRAPH":
             continue
         name = key
@@ -108,7 +108,7 @@ def safetensors(path: Path) -> dict[str, Any]:
 
     return {
         name: Bits(_SAFETENSORS[facts["dtype"]], tuple(facts["shape"]), bytes(facts["data"]))
-        for name, facts in library.deserialize(path.read_bytes())
+        for name, facts in sorted(library.deserialize(path.read_bytes()))
     }
 
 
