@@ -87,13 +87,13 @@ def covers(shape: tuple[int, ...], boxes: list[Box]) -> bool:
     if any(not box.within(shape) for box in boxes):
         return False
     filled = [box for box in boxes if box.size]
+    axes = [i for i, n in enumerate(shape) if any(box.shape[i] != n for box in filled)]
+    if len(filled) << len(axes) > _MAX_CORNERS:
+        raise RefusedError(f"{len(filled)} boxes cut along {len(axes)} axes are too many to check")
     if sum(box.size for box in filled) != prod(shape):
         return False
     if len(filled) <= 1:
         return True
-    axes = [i for i, n in enumerate(shape) if any(box.shape[i] != n for box in filled)]
-    if len(filled) << len(axes) > _MAX_CORNERS:
-        raise RefusedError(f"{len(filled)} boxes cut along {len(axes)} axes are too many to check")
     corners: Counter[tuple[int, ...]] = Counter()
     for box in filled:
         _add_corners(corners, box, axes, 1)

@@ -112,8 +112,8 @@ class Manifest(msgspec.Struct, frozen=True, omit_defaults=True):
     tensors: tuple[Tensor, ...]
     digest: str
     step: Natural | None = None
-    notes: tuple[str, ...] = ()
-    sections: tuple[Section, ...] = ()
+    notes: tuple[str, ...] | None = None
+    sections: tuple[Section, ...] | None = None
 
 
 Extras = Mapping[str, Any]

@@ -38,11 +38,20 @@ def read_checkpoint(root: Path) -> Checkpoint:
     source = manifest.source
     own = {
         "source": source.format,
-        "kinds": {part.item: part.kind for part in manifest.sections if part.kind is not None},
+        "kinds": {
+            part.item: part.kind for part in manifest.sections or () if part.kind is not None
+        },
         "members": dict(extras),
     }
-    return Checkpoint(tree, "portackpt", source.framework, source.framework_version,
-                      manifest.step, {**details, "portackpt": own}, manifest.notes)  # fmt: skip
+    return Checkpoint(
+        tree,
+        "portackpt",
+        source.framework,
+        source.framework_version,
+        manifest.step,
+        {**details, "portackpt": own},
+        manifest.notes or (),
+    )
 
 
 def read_manifest(root: Path) -> tuple[m.Manifest, m.Extras]:

@@ -61,8 +61,10 @@ def open_reference(root: Path, name: str) -> int:
 def _fault(name: str, error: OSError) -> Fault:
     if error.errno in (errno.ELOOP, errno.ENOTDIR):
         return Fault("D-5", "a symbolic link or no directory; links are not followed", name)
+    if error.errno == errno.ENOENT and name == "manifest.json":
+        return Fault("D-2", "this is not a committed checkpoint: it has no manifest.json")
     if error.errno == errno.ENOENT:
-        return Fault("D-2" if name == "manifest.json" else "D-6", "the file is missing", name)
+        return Fault("D-6", "the file is missing", name)
     return Fault("D-5", f"cannot be opened: {error.strerror or error}", name)
 
 

@@ -16,12 +16,12 @@ from portackpt.store.reference import ReferencedFile
 class ShardFile:
     """A shard, whose header is compared with its digest before its first byte is read."""
 
-    __slots__ = ("_compared", "_entry", "_file", "algorithm", "chunk_size", "last")
+    __slots__ = ("_entry", "_file", "algorithm", "chunk_size", "header_compared", "last")
 
     def __init__(self, root: Path, entry: m.Shard, algorithm: Algorithm, chunk_size: int) -> None:
         self._file = ReferencedFile(root, entry.file, entry.size)
         self._entry = entry
-        self._compared = False
+        self.header_compared = False
         self.algorithm = algorithm
         self.chunk_size = chunk_size
         self.last: tuple[int, memoryview] | None = None
@@ -32,7 +32,7 @@ class ShardFile:
         return self._entry.file
 
     def readinto(self, offset: int, out: memoryview) -> None:
-        if not self._compared:
+        if not self.header_compared:
             self.header()
         self._file.readinto(offset, out)
 
@@ -49,7 +49,7 @@ class ShardFile:
                 self.name,
                 0,
             ).error()
-        self._compared = True
+        self.header_compared = True
         return bytes(data)
 
 

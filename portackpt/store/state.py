@@ -240,8 +240,11 @@ class _Unpacker:
     def _frame(self, count: int, start: int, parent: _Frame | None) -> _Frame:
         code = self._data[self._at] if count else 0
         width = 1 + (code & 0x1F)
-        tag = _TAGS.get(self._data[self._at : self._at + width])
-        if tag is None or not 0xA0 <= code <= 0xBF:
+        short = 0xA0 <= code <= 0xBF
+        if short and self._at + width > len(self._data):
+            raise IndexError
+        tag = _TAGS.get(self._data[self._at : self._at + width]) if short else None
+        if tag is None:
             place = self._at if count else start
             raise _error("N-2", f"expected the tag of an array, found {self._found()}", place)
         self._at += width

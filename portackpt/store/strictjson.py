@@ -48,10 +48,10 @@ def parse(data: bytes, file: str) -> dict[str, Any]:
 
 def _integer(file: str) -> Any:
     def parse_int(digits: str) -> int:
-        value = int(digits) if len(digits) <= 20 else None
+        value = int(digits) if len(digits) <= 20 else 1 << 64
         if value not in _INTEGERS:
             raise Fault("M-4", f"the integer {digits[:30]} is beyond 64 bits", file).error()
-        return value  # type: ignore[return-value]
+        return value
 
     return parse_int
 
@@ -60,8 +60,9 @@ def _check_depth(data: bytes, file: str) -> None:
     """Peel the innermost pairs of brackets off, once a level."""
     brackets = _STRING.sub(b"", data).translate(_PARENTHESES, _NO_BRACKETS)
     for _ in range(MAX_DEPTH):
-        brackets = brackets.replace(b"()", b"")
-        if not brackets:
-            return
-    if b"()" in brackets:  # otherwise they do not match, and the parser says so
+        peeled = brackets.replace(b"()", b"")
+        if len(peeled) == len(brackets):
+            return  # none is left, or they do not match, and the parser says so
+        brackets = peeled
+    if b"()" in brackets:
         raise Fault("L-2", f"nested deeper than {MAX_DEPTH} levels", file).error()
