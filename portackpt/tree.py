@@ -80,14 +80,28 @@ def _entries(mapping: dict[Node, Node], taken: int = 0) -> Iterator[tuple[str, N
     for key, item in mapping.items():
         component = escape(key) if isinstance(key, str) else escape(spell_key(key))
         if component in used:
-            component = f"{component}~{type(key).__name__}"
+            component = _apart(f"{component}~{type(key).__name__}", used)
         used.add(component)
         yield component, item
 
 
+def _apart(component: str, used: set[str]) -> str:
+    """A component like this one that is not in use; `~2` and up are no escapes."""
+    found, count = component, 1
+    while found in used:
+        count += 1
+        found = f"{component}~{count}"
+    return found
+
+
 def spell_key(key: Node) -> str:
-    """A key that is not a string, for a path: `0`, `None`, `(1, 'a')`."""
-    return f"{key.type}" if isinstance(key, Object) else str(key)
+    """A key that is not a string, for a path: `0`, `None`, `(1, 'a')`, `my.Kind('a')`."""
+    if not isinstance(key, Object):
+        return str(key)
+    made_of = ", ".join(
+        spell_key(arg) if isinstance(arg, Object) else repr(arg) for arg in key.args
+    )
+    return f"{key.type}({made_of})" if key.args else key.type
 
 
 def is_leaf(node: Node) -> bool:

@@ -39,6 +39,8 @@ def test_it_escapes_and_back(name: str) -> None:
         ({"a": {}, "b": None}, ["a", "b"]),
         (Object("T", (1,), [2], {"k": 3}, {"s": 4}), ["~(0)", "0", "k", "~.s"]),
         ({"x": Object("T")}, ["x"]),
+        ({Object("T", ("a",)): 1, Object("T", (Object("U"), 2)): 2}, ["T('a')", "T(U, 2)"]),
+        ({Object("T"): 1, Object("T"): 2, Object("T"): 3}, ["T", "T~Object", "T~Object~2"]),
     ],
 )
 def test_it_spells_paths(tree: Any, paths: list[str]) -> None:
