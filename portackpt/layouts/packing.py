@@ -37,19 +37,17 @@ class Packed:
     def holds(self) -> tuple[str, ...]:
         return tuple([part for terms in self.terms for part in terms])
 
-    def cut(self, tensor: Tensor, sizes: Sizes) -> dict[Terms, Tensor]:
-        """The leaf's terms, each in its canonical layout.
-
-        Of a sum, the first part alone has it all, too, and the others are zero.
-        """
+    def cut(self, tensor: Tensor, sizes: Sizes, slots: bool) -> dict[Terms, Tensor]:
+        """The leaf's terms, each in its canonical layout; of a sum, its parts alone, too."""
         pieces = [rearrange(self.axes, self._stacked(), sizes).apply(tensor)]
         for name in self.along:
             unstack = Unstack(0, sizes[name])
             pieces = [part for piece in pieces for part in unstack.apply(piece)]
         found: dict[Terms, Tensor] = {}
         for piece, terms in zip(pieces, self.terms, strict=True):
-            for part, value in zip(terms, FirstOf(len(terms)).apply(piece), strict=True):
-                found[(part,)] = value
+            one = FirstOf(len(terms))
+            values = one.for_slots().apply(piece) if slots else one.apply(piece)
+            found.update(zip([(part,) for part in terms], values, strict=True))
             found[terms] = piece
         return found
 
@@ -131,7 +129,7 @@ class Regroup:
         sizes = dict(self.sizes)
         found: dict[Terms, Tensor] = {}
         for leaf, tensor in zip(self.sources, tensors, strict=True):
-            found.update(leaf.cut(tensor, sizes))
+            found.update(leaf.cut(tensor, sizes, slots))
         return tuple([leaf.join(found, sizes, slots) for leaf in self.targets])
 
     def inverse(self) -> Regroup:

@@ -168,13 +168,32 @@ class Mean:
     def apply(self, tensors: Sequence[Tensor]) -> Tensor:
         return _added(tensors, self.count, self.count)
 
-    def inverse(self) -> FirstOf:
-        return FirstOf(self.count)
+    def inverse(self) -> Repeat:
+        return Repeat(self.count)
+
+
+@dataclass(frozen=True, slots=True)
+class Repeat:
+    """`count` tensors of the same values, each with a storage of its own."""
+
+    count: int
+    lossy: ClassVar[bool] = False
+
+    def apply(self, tensor: Tensor) -> tuple[Tensor, ...]:
+        dimensions = tuple([(Atom(dim, n, 1),) for dim, n in enumerate(tensor.shape)])
+        origin = (0,) * len(tensor.shape)
+        copies = [
+            replace(tensor, layout=View(tensor, origin, dimensions)) for _ in range(self.count - 1)
+        ]
+        return (tensor, *copies)
+
+    def inverse(self) -> Mean:
+        return Mean(self.count)
 
 
 @dataclass(frozen=True, slots=True)
 class FirstOf:
-    """The tensor, and `count` - 1 tensors of zeros like it."""
+    """The tensor, and `count` - 1 tensors of zeros like it; of slots, as many of the same."""
 
     count: int
     lossy: ClassVar[bool] = False
@@ -182,6 +201,9 @@ class FirstOf:
     def apply(self, tensor: Tensor) -> tuple[Tensor, ...]:
         zeros = [zeros_like(tensor) for _ in range(self.count - 1)]
         return (tensor, *zeros)
+
+    def for_slots(self) -> Repeat:
+        return Repeat(self.count)
 
     def inverse(self) -> Sum:
         return Sum(self.count)

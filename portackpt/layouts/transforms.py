@@ -90,6 +90,8 @@ class Unflatten:
 
 def _split(atoms: tuple[Atom, ...], sizes: tuple[int, ...]) -> list[tuple[Atom, ...]] | None:
     """Merged atoms as dimensions of `sizes`; None where a size ends inside of an atom."""
+    if 0 in sizes:
+        return [(Atom(0, n, 0),) for n in sizes]  # no elements: any walk will do
     rest = [atom for atom in atoms if atom.size != 1]
     parts = []
     for size in sizes:
@@ -104,8 +106,6 @@ def _split(atoms: tuple[Atom, ...], sizes: tuple[int, ...]) -> list[tuple[Atom, 
                 atom = replace(atom, size=size, step=atom.step * inner)
             part.append(atom)
             size //= atom.size
-        if size == 0:
-            return [(Atom(0, n, 0),) for n in sizes]  # no elements: any walk will do
         parts.append(tuple(part) or (Atom(0, 1, 0),))
     return parts
 

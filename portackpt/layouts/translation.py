@@ -186,6 +186,8 @@ def _measure(packed: Sequence[Packed], shapes: Shapes, sizes: dict[str, int]) ->
             fault = solve(leaf.axes, shapes[leaf.name], sizes)
             if fault:
                 raise UsageError(f"{leaf.name}: {fault}" if leaf.name else fault)
+            for name in set(leaf.part.names) - set(leaf.axes.names):
+                sizes.setdefault(name, 1)  # a scalar stands for an axis of one element
 
 
 def _indifferent(

@@ -61,7 +61,8 @@ class View:
             for size, start, count in zip(sizes, box.start, box.shape, strict=True)
         ]
         for choice in product(*ranges):
-            part = out[tuple([slice(at, at + region.size) for at, region in choice])]
+            index: Any = (*[slice(at, at + region.size) for at, region in choice], ...)
+            part = out[index]
             shape = tuple([n for _, region in choice for n in region.shape])
             start = tuple([a for _, region in choice for a in region.start])
             self._read(start, part.reshape(shape))  # splits axes only: never a copy
