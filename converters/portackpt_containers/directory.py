@@ -27,7 +27,7 @@ from portackpt.plugins import Probe, Progress
 from portackpt.storage.local import staged_directory, staged_file
 from portackpt.vocabulary import EVERY_DTYPE, Vocabulary
 from portackpt_containers.kinds import kind_of
-from portackpt_containers.packing import archive_of, pack, write_folder
+from portackpt_containers.packing import archive_of, pack, renames, write_folder
 from portackpt_containers.parts import NAME, format_of
 from portackpt_containers.reading import read_folder
 from portackpt_containers.tar import is_tar
@@ -53,7 +53,13 @@ class DirectoryFormat:
         except UsageError:
             base = Vocabulary()
         foreign = EVERY_DTYPE.difference(dtype.name for dtype in BY_TORCH.values())
-        return replace(base, dtypes=base.dtypes | foreign, attributes=_any, any_root=False)
+        return replace(
+            base,
+            dtypes=base.dtypes | foreign,
+            attributes=_any,
+            any_root=False,
+            renames=renames,
+        )
 
     def recognize(self, probe: Probe) -> bool:
         try:
@@ -115,8 +121,11 @@ def _any(name: str) -> bool:
 
 def _is_container(probe: Probe) -> bool:
     """Whether a folder holds a known set of files, and is of no other format as a whole."""
-    known = kind_of(probe.names) != "files"
-    return known and format_of(probe.path) is None
+    kind = kind_of(probe.names)
+    if kind == "files":
+        return False
+    whole = format_of(probe.path)
+    return whole is None or (whole.name == "dcp" and kind == "megatron")
 
 
 def _checkpoints(probe: Probe) -> dict[int, Path]:

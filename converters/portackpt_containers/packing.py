@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import io
+import re
 import tarfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -12,9 +13,11 @@ from typing import Any, BinaryIO, cast
 from portackpt.checkpoint import Checkpoint
 from portackpt.errors import WriteError
 from portackpt.plugins import Progress
+from portackpt.renaming import Renames
 from portackpt.storage.local import Writer
+from portackpt.tree import Node, escape
 from portackpt.ziparchive import Written, central_directory, local_header
-from portackpt_containers.parts import NAME, guessed, write_part
+from portackpt_containers.parts import NAME, ROOT, guessed, write_part
 from portackpt_containers.places import is_safe
 
 PIECE = 1 << 20
@@ -31,12 +34,53 @@ def write_folder(checkpoint: Checkpoint, folder: Path, progress: Progress) -> No
     known = checkpoint.details_for(NAME).get("parts")
     about = known if isinstance(known, Mapping) else {}
     for name, tree in checkpoint.tree.items():
-        if not is_safe(name):
-            raise WriteError(f"{name!r} is not the name of a file")
         told: Any = about.get(name)
         if not isinstance(told, Mapping):
             told = {"format": guessed(name, tree)}
-        write_part(tree, folder / name, told, checkpoint, progress)
+        if name == ROOT:
+            _write_root(tree, folder, told, checkpoint, progress)
+        elif is_safe(name):
+            write_part(tree, folder / name, told, checkpoint, progress)
+        else:
+            raise WriteError(f"{name!r} is not the name of a file")
+
+
+def _write_root(
+    tree: Node, folder: Path, about: Mapping[str, Any], whole: Checkpoint, progress: Progress
+) -> None:
+    """Write the part whose files lie among the others."""
+    aside = folder / ".root"
+    write_part(tree, aside, about, whole, progress)
+    for path in list(aside.iterdir()):
+        path.rename(folder / path.name)
+    aside.rmdir()
+
+
+def renames(tree: Node) -> Renames:
+    """Other names for parts that cannot be files beside the others."""
+    found: dict[str, tuple[str, str]] = {}
+    folders = {parent for name in tree for parent in _parents(name)}
+    taken = set(tree)
+    for name in tree:
+        if name == ROOT or (is_safe(name) and name not in folders):
+            continue
+        why = "other parts lie in a folder of the name" if is_safe(name) else "no name of a file"
+        other = _plain(name, taken)
+        taken.add(other)
+        found[escape(name)] = (other, why)
+    return found
+
+
+def _parents(name: str) -> list[str]:
+    return [name[:at] for at, letter in enumerate(name) if letter == "/"]
+
+
+def _plain(name: str, taken: set[str]) -> str:
+    """A name of a file like `name`, unlike those taken."""
+    plain = re.sub(r"[^A-Za-z0-9._-]", "_", name)[:150].strip(".") or "part"
+    while plain in taken:
+        plain += "_"
+    return plain
 
 
 def pack(folder: Path, target: Path, kind: str) -> None:

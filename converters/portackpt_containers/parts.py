@@ -23,6 +23,8 @@ from portackpt.tensor import Tensor, contiguous
 from portackpt.tree import Node
 
 NAME = "directory"
+ROOT = "."
+"""The name of the part that is the folder itself, for DCP, whose files lie among the others."""
 TEXT = "text"
 BYTES = "bytes"
 LARGEST_TEXT = 1 << 20
@@ -68,6 +70,15 @@ def open_part(path: Path) -> Part:
         if path.is_dir():
             raise
         return Part(_bytes(path), BYTES, {}, None, (f"kept as bytes: {error.message}",))
+    return _opened(known, checkpoint)
+
+
+def open_with(known: Format, path: Path) -> Part:
+    """The part at `path`, which is of a known format."""
+    return _opened(known, known.open(path))
+
+
+def _opened(known: Format, checkpoint: Checkpoint) -> Part:
     return Part(checkpoint.tree, known.name, checkpoint.details, checkpoint, checkpoint.notes)
 
 

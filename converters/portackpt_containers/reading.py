@@ -5,18 +5,34 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from portackpt import plugins
 from portackpt.checkpoint import Checkpoint
 from portackpt.errors import UnknownFormatError, located
 from portackpt.tree import Node
 from portackpt_containers.kinds import kind_of, step_of
-from portackpt_containers.parts import BYTES, NAME, TEXT, Part, is_folder_part, open_part
+from portackpt_containers.parts import (
+    BYTES,
+    NAME,
+    ROOT,
+    TEXT,
+    Part,
+    is_folder_part,
+    open_part,
+    open_with,
+)
 from portackpt_containers.places import items
+
+METADATA = ".metadata"
+"""What tells that the folder itself is a DCP checkpoint, beside its other files."""
 
 
 def read_folder(path: Path, archive: str | None) -> Checkpoint:
     """The files below `path`, each read by its format. Raises `InputError`."""
     found, left_out = items(path, is_folder_part)
     opened: dict[str, Part] = {}
+    if any(item.name == METADATA for item in found):
+        opened[ROOT] = open_with(plugins.get("dcp"), path)
+        found = [item for item in found if not _is_of_root(item.name)]
     for item in found:
         with located(item.name):
             opened[item.name] = open_part(item.path)
@@ -41,6 +57,10 @@ def read_folder(path: Path, archive: str | None) -> Checkpoint:
         },
         _shortened(notes),
     )
+
+
+def _is_of_root(name: str) -> bool:
+    return name == METADATA or (name.endswith(".distcp") and "/" not in name)
 
 
 def _step(opened: dict[str, Part]) -> int | None:

@@ -33,6 +33,7 @@ GZIP = b"\x1f\x8b\x08"
 EXPANSION = 100
 """What is packed more tightly than this, and large, is taken for a bomb."""
 SMALL = 256 << 20
+LARGEST_PADDING = 64 << 20
 _PEEK = 64
 
 
@@ -112,6 +113,11 @@ def _unpack_tar(read: Read, folder: Path, budget: _Budget) -> None:
                     raise DamagedError(f"member {member.name!r} ends {left} bytes early")
                 file.write(part)
                 left -= len(part)
+    left = LARGEST_PADDING
+    while left > 0 and (part := read(PIECE)):  # to the end, where a checksum is
+        left -= len(part)
+    if left <= 0:
+        raise RefusedError(f"more than {LARGEST_PADDING} bytes follow the last member")
 
 
 def _new_file(folder: Path, name: str) -> BinaryIO:
@@ -211,22 +217,29 @@ class _HeldLayout:
 
 def hold(tree: Node, folder: Private) -> Node:
     """`tree`, whose tensors keep `folder`; what was one tensor or storage still is one."""
-    tensors: dict[int, tuple[Tensor, Tensor]] = {}
-    sources: dict[int, _Held] = {}
+    return rebuild(tree, _Holder(folder).leaf)
 
-    def keep(path: str, leaf: Node) -> Node:
+
+class _Holder:
+    def __init__(self, folder: Private) -> None:
+        self._folder = folder
+        # the first of each pair keeps its id from being used again
+        self._tensors: dict[int, tuple[Tensor, Tensor]] = {}
+        self._sources: dict[int, _Held] = {}
+
+    def leaf(self, path: str, leaf: Node) -> Node:
         if not isinstance(leaf, Tensor):
             return leaf
-        known = tensors.get(id(leaf))
+        known = self._tensors.get(id(leaf))
         if known is None:
-            layout = leaf.layout
-            held: Layout = _HeldLayout(layout, folder)
-            if isinstance(layout, Strided):
-                source = layout.source
-                held = replace(layout, source=sources.setdefault(id(source), _Held(source, folder)))
-            told = {key: rebuild(value, keep) for key, value in leaf.attributes.items()}
-            # the first of the pair keeps the id from being used again
-            known = tensors[id(leaf)] = (leaf, replace(leaf, layout=held, attributes=told))
+            told = {key: rebuild(value, self.leaf) for key, value in leaf.attributes.items()}
+            held = replace(leaf, layout=self._layout(leaf.layout), attributes=told)
+            known = self._tensors[id(leaf)] = (leaf, held)
         return known[1]
 
-    return rebuild(tree, keep)
+    def _layout(self, layout: Layout) -> Layout:
+        if not isinstance(layout, Strided):
+            return _HeldLayout(layout, self._folder)
+        source = layout.source
+        held = self._sources.setdefault(id(source), _Held(source, self._folder))
+        return replace(layout, source=held)
