@@ -13,6 +13,7 @@ from portackpt_tensorflow.wire import BYTES, VARINT, varint
 
 _HEADER = 32  # more than three varints of a block entry, or a protobuf tag with its length
 _LONGEST_KEY = 1 << 16
+_MOST_FIELDS = 64
 
 
 class Block:
@@ -94,7 +95,9 @@ def scan(block: Block) -> Iterator[tuple[bytes, Place]]:
 def members(place: Place) -> Iterator[tuple[int, Place]]:
     """The fields of a message, as (tag, payload); what is not bytes is passed over."""
     block, at, stop = place
-    while at < stop:
+    for _ in range(_MOST_FIELDS + 1):
+        if at >= stop:
+            return
         head = block.head(at, stop)
         try:
             tag, used = varint(head, 0)
@@ -108,3 +111,4 @@ def members(place: Place) -> Iterator[tuple[int, Place]]:
             raise DamagedError("a message of another form", block.where)
         yield tag, Place(block, at, at + size)
         at += size
+    raise RefusedError(f"a message of more than {_MOST_FIELDS} fields", block.where)

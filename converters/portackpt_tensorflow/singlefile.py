@@ -50,8 +50,14 @@ def read_single_file(path: Path) -> dict[str, Tensor]:
     file = File(path)
     handles, _ = read_index(file)
     with located(str(path)):
-        places = {key: place for handle in handles for key, place in scan(Block(file, handle))}
-        listed = _read_list(places.get(b""))
+        entries = (entry for handle in handles for entry in scan(Block(file, handle)))
+        listed = _read_list(next(entries, None))
+        wanted = {slice_key(known.name, extents) for known in listed for extents in known.slices}
+        places: dict[bytes, Place] = {}
+        for key, place in entries:
+            if key not in wanted or key in places:
+                raise DamagedError(f"values that the list does not name: {key[:80]!r}")
+            places[key] = place
         return {known.name: _tensor(known, places) for known in listed}
 
 
@@ -64,8 +70,9 @@ class _Known(NamedTuple):
     slices: tuple[Slice, ...]
 
 
-def _read_list(place: Place | None) -> list[_Known]:
-    if place is not None:
+def _read_list(entry: tuple[bytes, Place] | None) -> list[_Known]:
+    if entry is not None and not entry[0]:
+        place = entry[1]
         place.block.verify()
         for tag, meta in fields(place.read()):
             if tag == 0x0A and isinstance(meta, bytes):

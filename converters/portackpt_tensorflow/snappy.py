@@ -11,14 +11,14 @@ Source: github.com/google/snappy, format_description.txt.
 
 from __future__ import annotations
 
-from portackpt.errors import DamagedError
+from portackpt.errors import DamagedError, RefusedError
 from portackpt_tensorflow.wire import varint
 
 _RATIO = 22
 """A copy of 64 bytes costs 3: no stream grows more."""
 
 
-def decompress(data: bytes) -> bytes:
+def decompress(data: bytes, limit: int) -> bytes:
     """The bytes of a raw snappy stream; its stated length is checked before anything is built."""
     try:
         expected, at = varint(data, 0)
@@ -26,6 +26,8 @@ def decompress(data: bytes) -> bytes:
             raise DamagedError(
                 f"{len(data)} bytes of snappy cannot hold the stated {expected} bytes"
             )
+        if expected > limit:
+            raise RefusedError(f"{expected} bytes of snappy; the limit is {limit}")
         out = _elements(data, at, expected)
     except IndexError:
         raise DamagedError("a snappy stream ends inside an element") from None

@@ -17,9 +17,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 NAME = "checkpoint"
-_LIMIT = 1 << 20
+_LIMIT = 16 << 20
 _START = re.compile(rb"(?:\s|#[^\n]*\n)*(?:all_)?model_checkpoint_path")
-_LINE = re.compile(rb"^\s*(all_model_checkpoint_paths|model_checkpoint_path)\s*:\s*(.*?)\s*$", re.M)
 _TEXT = re.compile(rb"""(["'])((?:\\.|[^\\])*?)\1""")
 _ESCAPE = re.compile(rb"\\([0-7]{1,3}|x[0-9a-fA-F]{1,2}|.)", re.S)
 _LETTERS = {b"n": b"\n", b"r": b"\r", b"t": b"\t", b"a": b"\a", b"b": b"\b", b"f": b"\f",
@@ -51,12 +50,12 @@ def read_state(directory: Path) -> State | None:
 def _parse(data: bytes) -> State:
     newest = None
     known = []
-    for field, value in _LINE.findall(data):
-        text = _unquote(value)
-        if field.startswith(b"all_"):
-            known.append(text)
-        else:
-            newest = text
+    for line in data.splitlines():
+        field, _, value = line.partition(b":")
+        if field.strip() == b"model_checkpoint_path":
+            newest = _unquote(value)
+        elif field.strip() == b"all_model_checkpoint_paths":
+            known.append(_unquote(value))
     return State(newest, tuple(known))
 
 

@@ -125,7 +125,7 @@ def read_block(file: File, handle: Handle) -> bytes:
     if kind == 0:
         return contents
     if kind == 1:
-        return decompress(contents)
+        return decompress(contents, _BLOCK_LIMIT)
     raise DamagedError(f"a block of unknown compression {kind}")
 
 

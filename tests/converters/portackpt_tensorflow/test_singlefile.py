@@ -7,7 +7,9 @@ from typing import Any
 import pytest
 
 from portackpt.errors import DamagedError, InputError, UnsupportedError
+from portackpt.storage.local import Writer
 from portackpt.tree import tensors
+from portackpt_tensorflow.tablewriter import TableWriter
 from portackpt_tensorflow.tensorbundle import FORMAT
 
 FILE = Path(__file__).parents[2] / "data/tensorflow/v1/model.ckpt-3"
@@ -65,6 +67,19 @@ def test_it_refuses_a_part_of_several(tmp_path: Path) -> None:
     path.write_bytes(FILE.read_bytes())
     with pytest.raises(UnsupportedError, match="one of 2 parts"):
         FORMAT.open(path)
+
+
+def test_it_refuses_values_that_the_list_does_not_name(tmp_path: Path) -> None:
+    listed = bytes.fromhex("0a02 1200")
+    for items in ({b"": listed, b"\0x\0\1\0": b""}, {b"": b""}, {b"a": b""}, {}):
+        path = tmp_path / f"model-{len(items)}-{len(b''.join(items))}"
+        with Writer(path) as file:
+            table = TableWriter(file)
+            for key, value in items.items():
+                table.add(key, value)
+            table.finish()
+        with pytest.raises(DamagedError, match="list"):
+            FORMAT.open(path)
 
 
 def test_it_refuses_a_bundle_without_its_name(tmp_path: Path) -> None:

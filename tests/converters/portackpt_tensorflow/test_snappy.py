@@ -2,7 +2,7 @@
 
 import pytest
 
-from portackpt.errors import DamagedError
+from portackpt.errors import DamagedError, RefusedError
 from portackpt_tensorflow.snappy import decompress
 
 
@@ -20,7 +20,7 @@ from portackpt_tensorflow.snappy import decompress
     ],
 )
 def test_it_decompresses(stream: str, expected: bytes) -> None:
-    assert decompress(bytes.fromhex(stream)) == expected
+    assert decompress(bytes.fromhex(stream), 1000) == expected
 
 
 @pytest.mark.parametrize(
@@ -39,4 +39,9 @@ def test_it_decompresses(stream: str, expected: bytes) -> None:
 )
 def test_it_refuses_damage(stream: str, told: str) -> None:
     with pytest.raises(DamagedError, match=told):
-        decompress(bytes.fromhex(stream))
+        decompress(bytes.fromhex(stream), 1000)
+
+
+def test_it_refuses_more_than_the_limit() -> None:
+    with pytest.raises(RefusedError, match="6 bytes of snappy; the limit is 5"):
+        decompress(bytes.fromhex("06 00 61 12 0100"), 5)

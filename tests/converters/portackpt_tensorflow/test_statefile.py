@@ -62,3 +62,12 @@ def test_it_knows_other_files(tmp_path: Path, head: bytes) -> None:
 )
 def test_it_takes_only_the_last_component(text: str, name: str) -> None:
     assert last_component(text) == name
+
+
+def test_it_reads_hostile_texts_in_one_pass(tmp_path: Path) -> None:
+    start = b'model_checkpoint_path: "a"\n'
+    for filling in (b" ", b"\n", b"'", b'"', b"\\", b"'\"", b"all_model_checkpoint_paths:\n"):
+        (tmp_path / "checkpoint").write_bytes(start + filling * 300_000)
+        state = read_state(tmp_path)
+        assert state is not None
+        assert state.newest == "a"
