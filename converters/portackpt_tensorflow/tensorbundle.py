@@ -115,8 +115,8 @@ _RESUME = """\
 import tensorflow as tf
 
 # A dict of the tree is an object with a part for each name: a tf.Module with attributes, a list
-# (names "0", "1", ...), or a dict (any names, such as "layers.0.weight"). A tensor is a tf.Variable.
-# `model` stands for a name at the root.
+# (names "0", "1", ...), or a dict (any names, such as "layers.0.weight"); a tensor is a
+# tf.Variable. `model` stands for a name at the root.
 checkpoint = tf.train.Checkpoint(model=model)
 checkpoint.read({prefix!r}).assert_consumed()
 
