@@ -61,9 +61,9 @@ class Comparison:
         elif kind == "builtins.bytearray":
             assert value == bytearray(node.args[0]), path
         elif kind in ("torch.storage.TypedStorage", "torch.storage.UntypedStorage"):
-            assert type(value).__name__ == kind.rpartition(".")[2], path
-            untyped = value.untyped() if kind.endswith("TypedStorage") else value
-            self.storage(entries["values"], untyped, path)
+            assert isinstance(value, torch.storage.TypedStorage), path  # of bytes, for an untyped
+            assert str(value.dtype) == f"torch.{entries['values'].dtype.torch}", path
+            self.storage(entries["values"], value.untyped(), path)
         elif kind.startswith("torch.sparse_"):
             self.sparse(entries, value, path)
         elif kind == "torch.quantized_tensor":
@@ -134,11 +134,8 @@ class Comparison:
         scalar = node.attributes["numpy.class"] == "numpy.scalar"
         assert isinstance(value, np.generic if scalar else np.ndarray), path
         array = np.asarray(value)
-        big = str(node.attributes.get("numpy.dtype", "")).startswith(">")
-        assert array.dtype.byteorder == ">" if big else array.dtype.isnative, path
-        assert array.shape == node.shape, path
-        native = array.astype(array.dtype.newbyteorder("="))
-        assert native.tobytes() == node.read().tobytes(), path
+        assert array.dtype == node.read().dtype and array.shape == node.shape, path
+        assert array.tobytes() == node.read().tobytes(), path
 
     def sparse(self, entries: dict[Any, Any], value: Any, path: str) -> None:
         assert list(value.shape) == entries["size"], path

@@ -5,9 +5,9 @@
     scalar(dtype, bytes)                                                             a scalar
     dtype('f8', False, True) + state (3, '<', None, None, None, -1, -1, 0)           a dtype
 
-Numbers become tensors whose attribute `numpy.class` says what they were (`numpy.dtype` spells a
-byte order other than little-endian). Anything else (objects, records, dates, text) stays an
-`Object` of its plain data.
+Numbers become tensors whose attribute `numpy.class` says what they were. Anything else (objects,
+records, dates, text) stays an `Object` of its plain data. Big-endian numbers are read as the
+little-endian ones that numpy itself makes of them.
 """
 
 from __future__ import annotations
@@ -65,13 +65,14 @@ def _array(
             f"{prod(shape) * dtype.itemsize} bytes, found {len(data)}"
         )
     source: ByteSource = InMemory(data)
-    attributes = {"numpy.class": name}
     if big:
         source = Swapped(source, swap_width(dtype))
-        attributes["numpy.dtype"] = f">{CODES[dtype.name]}"
     strides = c_strides(shape[::-1], dtype.itemsize)[::-1] if fortran else None
     return Tensor(
-        dtype, shape, Strided(source, 0, strides or c_strides(shape, dtype.itemsize)), attributes
+        dtype,
+        shape,
+        Strided(source, 0, strides or c_strides(shape, dtype.itemsize)),
+        {"numpy.class": name},
     )
 
 

@@ -12,10 +12,10 @@ from dataclasses import dataclass
 
 from portackpt.dtypes import BY_NAME, BY_TORCH
 from portackpt.tensor import Tensor
-from portackpt.tree import Node, Object
+from portackpt.tree import PLAIN, Node, Object
 from portackpt_torch.compound_tensors import COMPRESSED, INTEGERS
 from portackpt_torch.pickle_writer import ObjectWriter, Pickler
-from portackpt_torch.shelf import Place
+from portackpt_torch.shelf import Place, Shelved
 from portackpt_torch.tensor_writer import write_quantized, write_stated, write_storage
 from portackpt_torch.tensors import PARAMETER
 
@@ -55,7 +55,7 @@ def _are(values: Node, *kinds: type) -> bool:
 
 def _ordered_dict_fits(node: Object) -> bool:
     plain = node.state is None or type(node.state) is dict
-    return _only(node, entries=True, state=True) and plain
+    return _only(node, entries=True, state=True) and type(node.entries) is dict and plain
 
 
 def _write_ordered_dict(pickler: Pickler, node: Object) -> None:
@@ -67,6 +67,26 @@ def _write_ordered_dict(pickler: Pickler, node: Object) -> None:
 
 def _write_counter(pickler: Pickler, node: Object) -> None:
     pickler.call("collections", "Counter", node.entries or {})
+
+
+def _counter_fits(node: Object) -> bool:
+    return _only(node, entries=True) and type(node.entries) is dict
+
+
+def _set_fits(node: Object) -> bool:
+    """Whether the items are a set's: hashable and distinct."""
+    if not _only(node, items=True) or node.items is None or not all(map(_hashable, node.items)):
+        return False
+    plain = [item for item in node.items if type(item) in PLAIN]
+    return len(set(plain)) == len(plain)
+
+
+def _hashable(node: Node) -> bool:
+    if isinstance(node, tuple):
+        return all(map(_hashable, node))
+    if isinstance(node, Object):
+        return fits(node) and KINDS[node.type].write in (_write_name, _write_call, _write_size)
+    return isinstance(node, (Tensor, *PLAIN))
 
 
 def _write_set(pickler: Pickler, node: Object) -> None:
@@ -99,7 +119,7 @@ def _write_call(pickler: Pickler, node: Object) -> None:
 
 
 def _size_fits(node: Object) -> bool:
-    return _only(node, items=True) and _are(node.items or [], int)
+    return _only(node, items=True) and _are(node.items, int)
 
 
 def _write_size(pickler: Pickler, node: Object) -> None:
@@ -129,8 +149,11 @@ def _storage_fits(node: Object) -> bool:
 
 
 def _write_bare_storage(pickler: Pickler, node: Object) -> None:
-    values = (node.entries or {})["values"]
-    write_storage(pickler, pickler.shelf.place(values).storage, values)
+    values: Tensor = (node.entries or {})["values"]
+    storage = pickler.shelf.place(values).storage
+    if node.type.endswith("UntypedStorage"):
+        storage = Shelved(storage.key, None, values.nbytes)
+    write_storage(pickler, storage, values)
 
 
 def _dtype_fits(node: Object) -> bool:
@@ -292,8 +315,8 @@ _NAMES = [
 
 KINDS: dict[str, Kind] = {
     "collections.OrderedDict": Kind(_ordered_dict_fits, _write_ordered_dict),
-    "collections.Counter": Kind(lambda node: _only(node, entries=True), _write_counter),
-    "builtins.set": Kind(lambda node: _only(node, items=True), _write_set),
+    "collections.Counter": Kind(_counter_fits, _write_counter),
+    "builtins.set": Kind(_set_fits, _write_set),
     "builtins.bytearray": Kind(_bytearray_fits, _write_bytearray),
     "torch.Size": Kind(_size_fits, _write_size),
     "torch.device": Kind(_device_fits, _write_call),

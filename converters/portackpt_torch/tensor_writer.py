@@ -10,7 +10,6 @@ from portackpt.tree import Node
 from portackpt_torch.arrays import CODES
 from portackpt_torch.pickle_writer import Pickler, integer
 from portackpt_torch.shelf import STORAGE_CLASSES, Place, Shelved
-from portackpt_torch.storages import swap_width
 from portackpt_torch.tensors import PARAMETER
 
 
@@ -135,24 +134,23 @@ def write_quantized(
 def _array(pickler: Pickler, tensor: Tensor) -> None:
     """An array or scalar of numpy, with its bytes in the pickle."""
     name = f"{pickler.core}.multiarray"
-    big = str(tensor.attributes.get("numpy.dtype", "")).startswith(">")
-    fortran = _is_fortran(tensor)
     if tensor.attributes["numpy.class"] == "numpy.scalar" and not tensor.shape:
         pickler.name(name, "scalar")
         pickler.out += b"("
-        _dtype(pickler, tensor, big)
-        pickler.data(_content(tensor, big, False))
+        _dtype(pickler, tensor)
+        pickler.data(tensor.read().tobytes())
         pickler.out += b"tR"
         return
+    fortran = _is_fortran(tensor)
     pickler.name(name, "_reconstruct")
     pickler.out += b"("
     pickler.name("numpy", "ndarray")
     pickler.out += _integers((0,))
     pickler.data(b"b")
     pickler.out += b"tR(" + integer(1) + _integers(tensor.shape)
-    _dtype(pickler, tensor, big)
+    _dtype(pickler, tensor)
     pickler.node(fortran)
-    pickler.data(_content(tensor, big, fortran))
+    pickler.data(tensor.read().tobytes("F" if fortran else "C"))
     pickler.out += b"tb"
 
 
@@ -163,16 +161,7 @@ def _is_fortran(tensor: Tensor) -> bool:
     return layout.strides == c_strides(tensor.shape[::-1], tensor.dtype.itemsize)[::-1]
 
 
-def _dtype(pickler: Pickler, tensor: Tensor, big: bool) -> None:
-    order = "|" if tensor.dtype.itemsize == 1 else ">" if big else "<"
+def _dtype(pickler: Pickler, tensor: Tensor) -> None:
+    order = "|" if tensor.dtype.itemsize == 1 else "<"
     pickler.call("numpy", "dtype", CODES[tensor.dtype.name], False, True)
     pickler.build((3, order, None, None, None, -1, -1, 0))
-
-
-def _content(tensor: Tensor, big: bool, fortran: bool) -> bytes:
-    values = tensor.read()
-    if big:
-        width = swap_width(tensor.dtype)
-        values = values.reshape(-1).view(f"u{width}").byteswap().view(values.dtype)
-        values = values.reshape(tensor.shape)
-    return values.tobytes("F" if fortran else "C")

@@ -9,7 +9,7 @@ from portackpt.vocabulary import Vocabulary
 QUANTIZED = frozenset(("qint8", "quint8", "qint32", "quint4x2", "quint2x4"))
 """Dtypes of tensors that torch makes with a quantizer only; their integers are other tensors."""
 ATTRIBUTES = frozenset(
-    ("torch.class", "requires_grad", "device", "conj", "neg", "state", "numpy.class", "numpy.dtype")
+    ("torch.class", "requires_grad", "device", "conj", "neg", "state", "numpy.class")
 )
 
 
