@@ -121,11 +121,7 @@ def _any(name: str) -> bool:
 
 def _is_container(probe: Probe) -> bool:
     """Whether a folder holds a known set of files, and is of no other format as a whole."""
-    kind = kind_of(probe.names)
-    if kind == "files":
-        return False
-    whole = format_of(probe.path)
-    return whole is None or (whole.name == "dcp" and kind == "megatron")
+    return kind_of(probe.names) != "files" and format_of(probe.path) is None
 
 
 def _checkpoints(probe: Probe) -> dict[int, Path]:

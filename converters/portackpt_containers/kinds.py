@@ -65,6 +65,8 @@ _KINDS: tuple[tuple[str, tuple[_Rule, ...]], ...] = (
                   _has("weights.th", "config.json"))),
     ("megatron", (_any(r"mp_rank_\d+(_\d+)?(/model_optim_rng\.pt)?"),
                   _has(".metadata", "common.pt"))),
+    ("torch-dcp", (_both(r"\.metadata|.*\.distcp",
+                         r".*\.(pt|pth|bin|pkl|safetensors|json|ckpt|msgpack|npz)"),)),
     ("deepspeed", (_any(r".*_model_states\.pt"),)),
     ("huggingface-model", (_model, _has("pytorch_model.bin.index.json"))),
     ("keras", (_has("config.json", "metadata.json", "model.weights.h5"),)),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -30,8 +31,9 @@ def read_folder(path: Path, archive: str | None) -> Checkpoint:
     """The files below `path`, each read by its format. Raises `InputError`."""
     found, left_out = items(path, is_folder_part)
     opened: dict[str, Part] = {}
-    if any(item.name == METADATA for item in found):
-        opened[ROOT] = open_with(plugins.get("dcp"), path)
+    names = [item.name for item in found]
+    if any(map(_is_of_root, names)):
+        opened[ROOT] = _alone(open_with(plugins.get("dcp"), path))
         found = [item for item in found if not _is_of_root(item.name)]
     for item in found:
         with located(item.name):
@@ -48,7 +50,7 @@ def read_folder(path: Path, archive: str | None) -> Checkpoint:
         _first(opened, "framework_version"),
         _step(opened),
         {
-            "kind": kind_of(opened),
+            "kind": kind_of(names),
             "archive": archive,
             "parts": {
                 name: {"format": part.format, "details": dict(part.details)}
@@ -61,6 +63,11 @@ def read_folder(path: Path, archive: str | None) -> Checkpoint:
 
 def _is_of_root(name: str) -> bool:
     return name == METADATA or (name.endswith(".distcp") and "/" not in name)
+
+
+def _alone(part: Part) -> Part:
+    """The part without its remark on the files beside it, which are parts of their own."""
+    return replace(part, notes=tuple(note for note in part.notes if "left out" not in note))
 
 
 def _step(opened: dict[str, Part]) -> int | None:

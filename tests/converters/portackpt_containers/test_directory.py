@@ -196,6 +196,31 @@ def test_it_reads_sharded_weights_of_pytorch(tmp_path: Path, trained: Any) -> No
         assert_equal_torch(torch, folder / shard, again / shard)
 
 
+@pytest.mark.filterwarnings("ignore:torch.distributed is disabled")
+def test_it_reads_dcp_among_other_files(tmp_path: Path, trained: Any) -> None:
+    torch, model, optimizer, _ = trained
+    dcp = pytest.importorskip("torch.distributed.checkpoint")
+    folder = tmp_path / "checkpoint-9"
+    for place in (folder, folder / "pytorch_model_fsdp_0"):
+        dcp.save({"model": model.state_dict()}, checkpoint_id=place, no_dist=True)
+    torch.save(optimizer.state_dict(), folder / "optimizer.pt")
+    (folder / "trainer_state.json").write_text('{"global_step": 9}')
+    assert plugins.detect(folder) is FORMAT
+    assert parts(folder) == {
+        ".": "dcp",
+        "optimizer.pt": "pytorch",
+        "pytorch_model_fsdp_0": "dcp",
+        "trainer_state.json": "text",
+    }
+    again = convert(folder, tmp_path / "again")
+    assert_same(FORMAT.open(again).tree, FORMAT.open(folder).tree)
+    assert not any("left out" in note for note in FORMAT.open(folder).notes)
+    for place in (again, again / "pytorch_model_fsdp_0"):
+        state = {"model": {k: torch.zeros_like(v) for k, v in model.state_dict().items()}}
+        dcp.load(state, checkpoint_id=place, no_dist=True)
+        assert_equal(torch, state["model"], dict(model.state_dict()))
+
+
 @pytest.mark.parametrize("suffix", [".zip", ".tar", ".tar.gz"])
 def test_it_reads_and_writes_archives(tmp_path: Path, trained: Any, suffix: str) -> None:
     torch, model, optimizer, _ = trained
@@ -258,6 +283,7 @@ def test_it_knows_the_real_containers(tmp_path: Path) -> None:
         "torch-legacy/allennlp_tmpout_den": ("allennlp", None),
         "torch-legacy/allennlp_basic_classifier/model.tar.gz": ("allennlp", None),
         "hf-safetensors/darts_tiny_hf/chronos2/tiny_chronos2": ("huggingface-model", None),
+        "torch-dcp/megatron_lionrock_ckpt": ("megatron", None),
     }
     for name, (kind, step) in expected.items():
         assert FORMAT.recognize(Probe(REAL / name)), name
@@ -303,6 +329,7 @@ def test_it_writes_real_containers_back_equal(tmp_path: Path) -> None:
         (["model_state_epoch_1.th", "training_state_epoch_1.th"], "allennlp"),
         (["weights.th", "config.json", "vocabulary"], "allennlp"),
         ([".metadata", "__0_0.distcp", "common.pt"], "megatron"),
+        ([".metadata", "__0_0.distcp", "extra.bin"], "torch-dcp"),
         ([".metadata", "__0_0.distcp"], "files"),
         (["mp_rank_00", "mp_rank_01"], "megatron"),
         (["mp_rank_00_model_states.pt", "zero_pp_rank_0_mp_rank_00_optim_states.pt"], "deepspeed"),
