@@ -52,7 +52,7 @@ class Archive:
             source = Sequential(record.size, lambda: _inflate(self, record))
         if record.crc == 0:
             return source
-        return Checked(source, crc32(), record.crc, f"record {name!r}, {self.where}")
+        return Checked(source, crc32(), record.crc, f"record {name!r}, in {self.where}")
 
     def read(self, name: str, limit: int) -> bytes:
         """All bytes of a record, refused where there are more than `limit`."""

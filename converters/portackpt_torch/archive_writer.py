@@ -8,8 +8,8 @@ local header, so that a storage can be mapped into memory.
 from __future__ import annotations
 
 from struct import Struct, pack
+from typing import Protocol
 
-from portackpt.storage.local import Writer
 from portackpt_torch.archive import crc32
 from portackpt_torch.archive_directory import (
     DESCRIPTOR,
@@ -33,13 +33,22 @@ _MADE_BY64 = 0x031E
 """As miniz says of itself: Unix, version 3.0."""
 
 
+class Sink(Protocol):
+    """What an archive is appended to."""
+
+    @property
+    def position(self) -> int: ...
+
+    def write(self, data: bytes | memoryview) -> int: ...
+
+
 class ArchiveWriter:
     """An archive that is appended to a file; its offsets count from where the file stood.
 
     A record is `begin(name, size)`, `write` until all of `size` bytes are there, `end`.
     """
 
-    def __init__(self, file: Writer) -> None:
+    def __init__(self, file: Sink) -> None:
         self._file = file
         self._base = file.position
         self._update = crc32()

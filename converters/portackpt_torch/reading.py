@@ -45,7 +45,7 @@ _SMALL = 4096
 def read(source: ByteSource, where: str) -> Checkpoint:
     """The checkpoint in `source`; `where` names it in errors."""
     head = read_at(source, 0, min(source.nbytes, 512))
-    with _quiet():
+    with quiet():
         if head.startswith(b"PK"):
             return read_archive(source, where)
         try:
@@ -65,7 +65,7 @@ def read(source: ByteSource, where: str) -> Checkpoint:
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
+def quiet() -> Iterator[None]:
     """Many containers are made and none dropped: Python need not look for cycles meanwhile."""
     enabled = gc.isenabled()
     gc.disable()
