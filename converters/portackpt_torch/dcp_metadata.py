@@ -20,7 +20,7 @@ from typing import TypeAlias
 
 from portackpt.box import Box
 from portackpt.dtypes import DType
-from portackpt.errors import DamagedError, RefusedError, UnsupportedError, located
+from portackpt.errors import DamagedError, InputError, RefusedError, UnsupportedError
 from portackpt_torch.pickle_reader import read_pickle
 from portackpt_torch.pickled import Call, Global, Raw
 from portackpt_torch.tensors import dtype_of, short, size
@@ -83,11 +83,15 @@ def parse(data: bytes) -> Metadata:
     described = _dict(fields, "state_dict_metadata")
     extents = _extents(_dict(fields, "storage_data"))
     items: dict[str, Item] = {}
-    for name, about in described.items():
-        if type(name) is not str:
-            raise DamagedError(f"an item's name is text, found {short(name)}")
-        with located(f"item {name!r}"):
+    name: Raw = None
+    try:
+        for name, about in described.items():
+            if type(name) is not str:
+                raise DamagedError(f"an item's name is text, found {short(name)}")
             items[name] = _item(name, about, extents)
+    except InputError as error:
+        error.places = (*error.places, f"item {name!r:.200}")
+        raise
     paths = fields.get("planner_data")
     version, document = fields.get("version"), fields.get("portackpt")
     return Metadata(
@@ -135,11 +139,10 @@ def _extents(raw: dict[Raw, Raw]) -> dict[_Key, Extent]:
         name, offset = fields.get("fqn"), fields.get("offset")
         if type(name) is not str:
             raise DamagedError(f"an index has the name of an item, found {short(name)}")
-        with located(f"item {name!r}"):
-            key = (name, None if offset is None else size(offset))
-            if key in extents:
-                raise RefusedError(f"two places are given for the chunk at {key[1]}")
-            extents[key] = _extent(_fields(info, "_StorageInfo"))
+        key = (name, None if offset is None else size(offset))
+        if key in extents:
+            raise RefusedError(f"two places are given for the chunk of {name!r} at {key[1]}")
+        extents[key] = _extent(_fields(info, "_StorageInfo"))
     return extents
 
 

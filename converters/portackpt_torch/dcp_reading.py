@@ -10,7 +10,7 @@ from typing import Any, TypeAlias
 from portackpt import box
 from portackpt.bytesource import ByteSource, File, FileRange, Sequential
 from portackpt.dtypes import UINT8, DType
-from portackpt.errors import DamagedError, RefusedError, UnsupportedError, located
+from portackpt.errors import DamagedError, InputError, RefusedError, UnsupportedError
 from portackpt.tensor import Strided, Tensor, Tiled, c_strides
 from portackpt.tree import MAX_DEPTH, Node
 from portackpt_torch import reading
@@ -129,7 +129,7 @@ def read_tensor(item: TensorItem, files: Files) -> Tensor:
             "or lies outside"
         )
     attributes = _TRAINED if item.requires_grad else _NO_ATTRIBUTES
-    tiles = []
+    tiles: list[tuple[box.Box, Tensor]] = []
     for chunk in item.chunks:
         source = files.item(chunk.extent, dtype, chunk.box.shape)
         layout = Strided(source, 0, c_strides(chunk.box.shape, dtype.itemsize))
@@ -142,14 +142,18 @@ def read_tensor(item: TensorItem, files: Files) -> Tensor:
 def read_items(metadata: Metadata, files: Files) -> dict[str, Node]:
     """Every item by its flat name; objects are read, tensors are not."""
     found: dict[str, Node] = {}
-    for name, item in metadata.items.items():
-        with located(f"item {name!r}"):
+    name = ""
+    try:
+        for name, item in metadata.items.items():
             if isinstance(item, BytesItem):
                 part = files.range(item.extent)
                 where = f"bytes {part.start} of {part.file.path}"
                 found[name] = reading.read(part, where).tree
             else:
                 found[name] = read_tensor(item, files)
+    except InputError as error:
+        error.places = (*error.places, f"item {name!r:.200}")
+        raise
     return found
 
 
