@@ -48,6 +48,8 @@ def is_random_key(node: Object) -> bool:
 
 def leaves(tree: Node) -> Iterator[Leaf]:
     """Every leaf, in order; two that Orbax would keep under one name are an error."""
+    if tree is None:
+        raise WriteError("None alone is no checkpoint to Orbax")
     taken: dict[str, tuple[Key, ...]] = {}
     for path, value in walk(tree):
         joined = _encodable(joined_name(path))
