@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 from portackpt import box
-from portackpt.bytesource import ByteSource, File, FileRange, Sequential
+from portackpt.bytesource import ByteSource, File, FileRange, InMemory, Sequential
 from portackpt.dtypes import UINT8, DType
 from portackpt.errors import DamagedError, InputError, RefusedError, UnsupportedError
 from portackpt.tensor import Strided, Tensor, Tiled, c_strides
@@ -18,6 +18,8 @@ from portackpt_torch.dcp_metadata import BytesItem, Extent, Metadata, Place, Ten
 
 _NO_ATTRIBUTES: Mapping[str, Any] = {}
 _TRAINED: Mapping[str, Any] = {"requires_grad": True}
+_SMALL = 1 << 16
+"""Bytes of an item that is read at once."""
 Kind: TypeAlias = tuple[DType, tuple[int, ...]]
 """Dtype and shape of a tensor."""
 
@@ -65,8 +67,9 @@ class Files:
 class ItemBytes:
     """The bytes, in C order, of the one tensor that torch.save wrote into a range of a file.
 
-    That it is such a tensor is found out when it is first read. One that is still to be negated or
-    conjugated is refused where a dtype is expected: whoever expects bytes only knows of that.
+    That it is such a tensor is found out when it is first read; a small one is read whole, and again
+    the next time. One that is still to be negated or conjugated is refused where a dtype is
+    expected: whoever expects bytes only knows of that.
     """
 
     __slots__ = ("_expected", "_range", "_source", "nbytes")
@@ -78,16 +81,24 @@ class ItemBytes:
         self.nbytes = nbytes
 
     def readinto(self, offset: int, out: memoryview) -> None:
-        source, start = self._source or self._open()
+        if self._range.nbytes > _SMALL:
+            source, start = self._source or self._open(self._range)
+        else:
+            data = bytearray(self._range.nbytes)
+            self._range.readinto(0, memoryview(data))
+            source, start = self._open(InMemory(data))
+            source.verify()
+            self._source = None
         source.readinto(start + offset, out)
 
     def verify(self) -> None:
-        source, _ = self._source or self._open()
-        source.verify()
+        if self._range.nbytes > _SMALL:
+            source, _ = self._source or self._open(self._range)
+            source.verify()
 
-    def _open(self) -> tuple[ByteSource, int]:
+    def _open(self, part: ByteSource) -> tuple[ByteSource, int]:
         where = f"bytes {self._range.start} of {self._range.file.path}"
-        tensor = reading.read(self._range, where).tree
+        tensor = reading.read(part, where).tree
         if not isinstance(tensor, Tensor):
             raise DamagedError(f"expected a tensor, found a {type(tensor).__name__}", where)
         self._check(tensor, where)
