@@ -117,8 +117,9 @@ class Store:
             strides = None if dtype is STRING else entry.view.strides
             layout = Strided(self._source(entry.view.of), entry.view.offset, strides)
             return Tensor(dtype, shape, layout, attributes)
-        assert entry.boxes is not None
-        if not checks.follow(entry, entry.boxes):
+        boxes = entry.boxes
+        assert boxes is not None
+        if len(boxes) > 1 and not checks.follow(entry, boxes):
             return Tensor(dtype, shape, self._tiled(entry, dtype), attributes)
         strides = None if dtype is STRING else c_strides(shape, dtype.itemsize)
         return Tensor(dtype, shape, Strided(self._source(number), 0, strides), attributes)
@@ -137,8 +138,7 @@ class Store:
         return found
 
     def _chunks(self, entry: m.Tensor, box: m.Box) -> ByteSource:
-        nbytes = checks.box_nbytes(entry, box)
-        return Chunks(self.shards[box.shard], entry.name, box, nbytes)
+        return Chunks(self.shards[box.shard], entry.name, box, checks.box_nbytes(entry, box))
 
     def _tiled(self, entry: m.Tensor, dtype: DType) -> Tiled:
         assert entry.boxes is not None
