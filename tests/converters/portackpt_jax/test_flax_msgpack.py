@@ -17,6 +17,7 @@ from portackpt.tensor import Tensor, from_array
 from portackpt_jax import flax_spelling
 from portackpt_jax.flax_msgpack import FORMAT
 
+DATA = Path(__file__).parents[2] / "data/flax"
 REAL = Path(__file__).parents[3] / "../shared/data/real"
 
 
@@ -72,6 +73,29 @@ def make_tree() -> dict[str, Any]:
         "empty": {},
         "list": [1, {"a": np.zeros(2)}, []],
     }
+
+
+@pytest.mark.parametrize("name", ["tree", "state", "chunked"])
+def test_it_writes_a_stored_file_of_flaxs_again(
+    tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(flax_spelling, "MOST", 100)
+    opened = FORMAT.open(DATA / f"{name}.msgpack")
+    FORMAT.write(opened, tmp_path / "x", overwrite=False, step=None, progress=unheard)
+    assert (tmp_path / "x").read_bytes() == (DATA / f"{name}.msgpack").read_bytes()
+
+
+def test_it_reads_stored_files_of_flaxs() -> None:
+    chunked = FORMAT.open(DATA / "chunked.msgpack").tree
+    assert chunked["a"].read().tolist() == np.arange(60).reshape(2, 30).tolist()
+    state = FORMAT.open(DATA / "state.msgpack")
+    assert state.step == 1
+    assert state.tree["opt_state"]["0"]["mu"]["dense"]["kernel"].shape == (2, 3)
+    tree = FORMAT.open(DATA / "tree.msgpack").tree
+    assert tree["half"].dtype.name == "bfloat16"
+    assert tree["scalar"].attributes == {"numpy.class": "numpy.scalar"}
+    assert tree["list"][0] == 1
+    assert tree["complex"] == 1 - 2j
 
 
 def test_it_reads_what_flax_writes_and_writes_the_same_bytes(tmp_path: Path) -> None:

@@ -23,6 +23,7 @@ from portackpt_safetensors.header import SPELLINGS
 from portackpt_safetensors.safetensors import FORMAT
 
 REAL = Path(__file__).parents[3] / "../shared/data/real/hf-safetensors"
+DATA = Path(__file__).parents[2] / "data/safetensors"
 NATIVE = [dtype for dtype in TABLE if dtype.name in SPELLINGS]
 
 
@@ -35,6 +36,19 @@ def ranged(dtype: str, shape: tuple[int, ...]) -> Tensor:
     count = int(np.prod(shape)) * BY_NAME[dtype].itemsize
     data = bytes(range(1, 1 + count)) if dtype != "bool" else bytes([1, 0] * count)[:count]
     return contiguous(BY_NAME[dtype], shape, InMemory(data))
+
+
+def test_it_reads_a_stored_file_of_torchs(tmp_path: Path) -> None:
+    opened = FORMAT.open(DATA / "torch.safetensors")
+    assert opened.framework == "pytorch"
+    names = [*(dtype.name for dtype in NATIVE), "scalar", "nothing"]
+    assert sorted(opened.tree) == sorted(names)
+    for dtype in NATIVE:
+        found = opened.tree[dtype.name]
+        assert leaf(found) == leaf(ranged(dtype.name, (2, 3)))
+    FORMAT.write(opened, tmp_path / "x.safetensors", overwrite=False, step=None, progress=len_of)
+    again = (tmp_path / "x.safetensors").read_bytes()
+    assert again == (DATA / "torch.safetensors").read_bytes()
 
 
 def test_it_reads_what_torch_wrote_and_writes_the_same_bytes(tmp_path: Path) -> None:
