@@ -67,8 +67,8 @@ class Files:
 class ItemBytes:
     """The bytes, in C order, of the one tensor that torch.save wrote into a range of a file.
 
-    That it is such a tensor is found out when it is first read; a small one is read
-    whole, each time. One that is still to be negated or conjugated is refused where a dtype is expected:
+    That it is such a tensor is found out when it is first read; a small one is read whole, each
+    time. One that is still to be negated or conjugated is refused where a dtype is expected:
     whoever expects bytes only knows of that.
     """
 
