@@ -2,30 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from itertools import pairwise, product
 from math import prod
-from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Any, Protocol
 
-from portackpt.box import Box
 from portackpt.bytesource import ByteSource, FileRange, InMemory
-from portackpt.dtypes import DType
 from portackpt.errors import DamagedError, RefusedError
 from portackpt.tensor import Layout, Strided, Tensor, c_strides
 from portackpt_jax.zarr.ahead import Ahead
+from portackpt_jax.zarr.grid import Grid, Index
 from portackpt_jax.zarr.metadata import Array
 from portackpt_jax.zarr.sharding import ShardIndex
 from portackpt_jax.zarr.sources import Filled, Joined, Later
 
 if TYPE_CHECKING:
-    import numpy as np
+    pass
 
-Index: TypeAlias = tuple[int, ...]
 LARGEST_FILL = 1 << 40
 MOST_CHUNKS = 1 << 22
-LARGEST_KEPT = 96 << 20
-DECOMPRESSOR = 1 << 20
-"""Memory of a decompressor in the middle of a large chunk, about."""
 
 
 class Store(Protocol):
@@ -75,7 +70,7 @@ def tensor(
         sources = [cells.source(index, ahead) for index in product(*map(range, array.grid))]
         layout = Strided(_join(sources), 0, c_strides(shape, dtype.itemsize))
     else:
-        layout = Grid(array.chunk, dtype.itemsize, cells)
+        layout = Grid(shape, array.chunk, dtype.itemsize, cells, compressed=array.coding.compressed)
     return Tensor(dtype, shape, layout, attributes), absent
 
 
@@ -167,7 +162,9 @@ def _divided(array: Array, encoded: ByteSource, where: str) -> Layout:
         number = sum(a * b for a, b in zip(place, steps, strict=True))
         return Strided(index.source(number), 0, strides)
 
-    return Grid(shards.chunk, array.dtype.itemsize, cell)
+    return Grid(
+        array.chunk, shards.chunk, array.dtype.itemsize, cell, compressed=shards.chain.compressed
+    )
 
 
 def _in_order(array: Array) -> bool:
@@ -194,44 +191,3 @@ def _join(sources: list[ByteSource]) -> ByteSource:
         if follows:
             return FileRange(first.file, first.start, sum(source.nbytes for source in ranges))
     return Joined(sources)
-
-
-class Grid:
-    """A layout of equal chunks, each with a layout of its own; the last may stick out.
-
-    Reading goes through many chunks side by side; those that were read last are kept, with their
-    decompressors, in a bounded amount of memory.
-    """
-
-    __slots__ = ("_cell", "_cells", "_chunk", "_most")
-
-    def __init__(self, chunk: Index, itemsize: int, cell: Callable[[Index], Layout]) -> None:
-        self._chunk = chunk
-        self._cell = cell
-        self._cells: dict[Index, Layout] = {}
-        self._most = LARGEST_KEPT // min(prod(chunk) * itemsize, DECOMPRESSOR)
-
-    def read(self, dtype: DType, box: Box, out: np.ndarray[Any, Any]) -> None:
-        import numpy as np
-
-        ranges = [
-            range(start // size, -(-(start + n) // size))
-            for start, n, size in zip(box.start, box.shape, self._chunk, strict=True)
-        ]
-        for index in product(*ranges):
-            start = tuple([i * size for i, size in zip(index, self._chunk, strict=True)])
-            common = Box(start, self._chunk).intersect(box)
-            assert common is not None
-            origin = tuple([a - b for a, b in zip(common.start, start, strict=True)])
-            target = out[common.slices(box.start)]
-            values = target if target.flags.c_contiguous else np.empty(target.shape, target.dtype)
-            self._layout(index).read(dtype, Box(origin, common.shape), values)
-            if values is not target:
-                target[...] = values
-
-    def _layout(self, index: Index) -> Layout:
-        layout = self._cells.pop(index, None) or self._cell(index)
-        self._cells[index] = layout
-        if len(self._cells) > self._most:
-            del self._cells[next(iter(self._cells))]
-        return layout

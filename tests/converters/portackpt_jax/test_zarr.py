@@ -19,7 +19,7 @@ from portackpt.dtypes import TABLE
 from portackpt.errors import DamagedError, InputError, RefusedError, UnsupportedError
 from portackpt.tensor import Tensor
 from portackpt_jax.orbax.directory import Directory
-from portackpt_jax.zarr import ahead, chunks, sources
+from portackpt_jax.zarr import ahead, chunks, grid, sources
 from portackpt_jax.zarr.ahead import Ahead
 from portackpt_jax.zarr.codecs import Inflated
 from portackpt_jax.zarr.metadata import parse, spell_version_2
@@ -209,6 +209,19 @@ def test_any_division_gives_the_array(data: st.DataObject) -> None:
         padded[tuple([slice(0, n) for n in part.shape])] = part
         store["a/" + array.key(index)] = padded.tobytes()
     check(opened(metadata, store, prefix="a/"), values)
+
+
+@pytest.mark.parametrize("chunk", [[8, 1], [3, 2], [1, 3]])
+def test_more_chunks_side_by_side_than_fit_go_through_a_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, chunk: list[int]
+) -> None:
+    monkeypatch.setattr(grid, "LARGEST_KEPT", 40)
+    values = numbered((8, 9))
+    metadata = {"chunks": chunk, "compressor": {"id": "zstd"}}
+    found = opened(stored(tmp_path, "zarr", metadata, values), Directory(tmp_path))
+    check(found, values)
+    columns = [found.read(Box((0, column), (8, 1))) for column in range(9)]
+    assert np.hstack(columns).tolist() == values.tolist()
 
 
 def test_more_chunks_than_are_looked_up_one_by_one_are_found() -> None:
