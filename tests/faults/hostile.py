@@ -19,6 +19,8 @@ OURS = ("portackpt", "numpy", "ml_dtypes", "msgspec", "msgpack", "isal", "google
 FORBIDDEN = ("exec", "compile", "marshal.", "pickle.find_class", "ctypes.dlopen", "socket.",
              "os.system", "os.exec", "os.spawn", "os.posix_spawn", "os.fork", "pty.")  # fmt: skip
 LIMIT_S = 10
+# asked for here, since asking opens a file, which would ask again
+TEMPORARY = tempfile.gettempdir()
 seen: list[str] = []
 armed = False
 
@@ -34,13 +36,14 @@ def watch(event: str, arguments: tuple[object, ...]) -> None:
         writing = any(c in str(mode or "") for c in "wax+") or int(str(flags or 0)) & (
             os.O_WRONLY | os.O_RDWR | os.O_CREAT
         )
-        if writing and not str(path).startswith(tempfile.gettempdir()):
+        pipe = isinstance(path, int)
+        if writing and not pipe and not str(path).startswith(TEMPORARY):
             seen.append(f"open {path} for writing")
     elif event == "subprocess.Popen":
         if "portackpt_keras" not in str(arguments[1]):
             seen.append(f"process {arguments[1]}")
     elif event == "shutil.rmtree":
-        if not str(arguments[0]).startswith(tempfile.gettempdir()):
+        if not str(arguments[0]).startswith(TEMPORARY):
             seen.append(f"{event} {arguments[0]}")
     elif event.startswith(FORBIDDEN) and event != "socket.__new__":
         seen.append(f"{event} {str(arguments)[:100]}")
