@@ -81,11 +81,13 @@ def _integer(kind: Any, size: int) -> Held:
 def _float(kind: Any, size: int) -> Held:
     sign, exponent_at, exponent, mantissa_at, mantissa = kind.get_fields()
     name = _FLOATS.get((size, exponent, mantissa, kind.get_ebias()))
-    if name is None or (mantissa_at, exponent_at, sign) != (0, mantissa, 8 * size - 1):
+    usual = (mantissa_at, exponent_at, sign) == (0, mantissa, 8 * size - 1)
+    if name is None or not usual:
+        told = "" if usual else ", their bits in an order of their own"
         raise UnreadableError(
             "unsupported",
             f"floating-point numbers of {size} bytes with {exponent} exponent bits and {mantissa} "
-            "mantissa bits",
+            f"mantissa bits{told}",
         )
     return Held(name, size, _big(kind))
 
