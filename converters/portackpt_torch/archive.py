@@ -78,11 +78,11 @@ def open_archive(source: ByteSource, where: str) -> Archive:
 
 
 @cache
-def crc32() -> Callable[[memoryview, int], int]:
+def crc32() -> Callable[[bytes | memoryview, int], int]:
     """The running CRC-32, as `Checked` wants it."""
     from isal.isal_zlib import crc32 as update
 
-    function: Callable[[memoryview, int], int] = update
+    function: Callable[[bytes | memoryview, int], int] = update
     return function
 
 

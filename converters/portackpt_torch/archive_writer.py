@@ -25,7 +25,7 @@ from portackpt_torch.archive_directory import (
 
 ALIGNMENT = 64
 _FLAGS = UTF8 | DESCRIPTOR
-_PADDING = Struct("<2sH").pack
+_PADDING = [b"FB" + pack("<H", count) + b"Z" * count for count in range(ALIGNMENT)]
 _NARROW = Struct("<4sLLL").pack
 _BROAD = Struct("<4sLQQ").pack
 _VERSION64 = 45
@@ -73,11 +73,10 @@ class ArchiveWriter:
         head = LOCAL.pack(
             b"PK\x03\x04", 0, flags, STORED, 0, 0, 0, 0, 0, len(self._name), len(wide) + 4 + padding
         )
-        field = _PADDING(b"FB", padding) + b"Z" * padding
-        self._file.write(head + self._name + wide + field)
+        self._file.write(head + self._name + wide + _PADDING[padding])
 
     def write(self, data: bytes | memoryview) -> None:
-        self._crc = self._update(memoryview(data), self._crc)
+        self._crc = self._update(data, self._crc)
         self._file.write(data)
 
     def end(self) -> None:
@@ -92,8 +91,8 @@ class ArchiveWriter:
                 narrow, len(self._name), len(wide), 0, 0, 0, 0, min(header, WIDE),
             ) + self._name + wide
         )  # fmt: skip
-        self._names = self._update(memoryview(self._name), self._names)
-        self._sums = self._update(memoryview(self._crc.to_bytes(4, "little")), self._sums)
+        self._names = self._update(self._name, self._names)
+        self._sums = self._update(self._crc.to_bytes(4, "little"), self._sums)
 
     def fingerprint(self) -> bytes:
         """40 digits that depend on the names and bytes of the records so far."""

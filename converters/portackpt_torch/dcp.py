@@ -103,7 +103,7 @@ def _open(path: Path, step: int | None) -> Checkpoint:
     from portackpt_torch import dcp_document
     from portackpt_torch.dcp_metadata import MAX_BYTES, parse
     from portackpt_torch.dcp_reading import Files, nest, read_items
-    from portackpt_torch.reading import quiet
+    from portackpt_torch.garbage import quiet
 
     place = path / METADATA
     if not place.is_file():

@@ -104,12 +104,18 @@ class Pickler:
         self.out += b"b"
 
     def name(self, module: str, name: str) -> None:
-        if not self.recall((module, name)):
+        known = self._memo.get((module, name))
+        if known is not None:
+            self.out += known
+        else:
             self.out += f"c{module}\n{name}\n".encode()
             self.remember((module, name))
 
     def text(self, text: str) -> None:
-        if not self.recall(text):
+        known = self._memo.get(text)
+        if known is not None:
+            self.out += known
+        else:
             data = text.encode("utf-8", "surrogatepass")
             if len(data) > MAX_TEXT:
                 raise WriteError(f"a text of {len(data)} bytes; a pickle holds {MAX_TEXT}")
@@ -162,9 +168,13 @@ class Pickler:
             self._memo[key] = b"j" + _U4(index)
 
 
+_SMALL = [b"K" + _U1(value) for value in range(1 << 8)]
+
+
 def integer(value: int) -> bytes:
+    """An integer, in as few bytes as it takes."""
     if 0 <= value < 1 << 8:
-        return b"K" + _U1(value)
+        return _SMALL[value]
     if 0 <= value < 1 << 16:
         return b"M" + _U2(value)
     if -(1 << 31) <= value < 1 << 31:

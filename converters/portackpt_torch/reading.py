@@ -11,9 +11,6 @@
 
 from __future__ import annotations
 
-import gc
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 from portackpt.bytesource import ByteSource
@@ -29,6 +26,7 @@ from portackpt.tree import Node
 from portackpt_torch import arrays, compound_tensors, tensors, values
 from portackpt_torch.archive import Archive, open_archive
 from portackpt_torch.archive_directory import read_at
+from portackpt_torch.garbage import quiet
 from portackpt_torch.legacy import LegacyStorages, read_stream
 from portackpt_torch.pickle_reader import MAX_BYTES, read_pickle
 from portackpt_torch.pickled import Raw
@@ -62,18 +60,6 @@ def read(source: ByteSource, where: str) -> Checkpoint:
         except InputError as error:
             error.places = (*error.places, where)
             raise
-
-
-@contextmanager
-def quiet() -> Iterator[None]:
-    """Many containers are made and none dropped: Python need not look for cycles meanwhile."""
-    enabled = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if enabled:
-            gc.enable()
 
 
 def _build(raw: Raw, storages: Storages, nbytes: int) -> tuple[Node, dict[str, Any]]:

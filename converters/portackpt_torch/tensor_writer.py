@@ -5,6 +5,8 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 from portackpt.tensor import Strided, Tensor, c_strides
 from portackpt.tree import Node
 from portackpt_torch.arrays import CODES
@@ -101,6 +103,7 @@ def write_storage(pickler: Pickler, storage: Shelved, tensor: Tensor) -> None:
 _FEW = (b"", b"\x85", b"\x86", b"\x87")
 
 
+@lru_cache(1 << 12)
 def _integers(values: tuple[int, ...]) -> bytes:
     """A tuple of integers."""
     if not values:

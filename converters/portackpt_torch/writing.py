@@ -11,25 +11,29 @@ from portackpt.storage.local import Writer
 from portackpt.streaming import read_ahead
 from portackpt.tree import Node
 from portackpt_torch.archive_writer import ALIGNMENT, ArchiveWriter
+from portackpt_torch.garbage import quiet
 from portackpt_torch.object_writers import WRITERS
 from portackpt_torch.pickle_reader import MAX_BYTES
 from portackpt_torch.pickle_writer import Pickler
 from portackpt_torch.tensor_writer import write_tensor
 
 PREFIX = "archive"
+_BATCH = 1 << 18
 
 
 def write_archive(file: Writer, tree: Node, details: Mapping[str, Any], progress: Progress) -> None:
     """Append the archive of `tree` to `file`; offsets in it count from where the file stands."""
     pickler = Pickler(write_tensor, WRITERS, str(details.get("numpy", "numpy._core")))
-    pickler.node(tree)
+    with quiet():
+        pickler.node(tree)
     data = pickler.finish()
     if len(data) > MAX_BYTES:
         raise WriteError(
             f"names and plain data take {len(data)} bytes, a torch archive should have "
             f"{MAX_BYTES} at most; keep large values in tensors"
         )
-    archive = ArchiveWriter(file)
+    gathered = Gathered(file)
+    archive = ArchiveWriter(gathered)
     begin(archive, data)
     progress(len(data))
     current = -1
@@ -44,6 +48,34 @@ def write_archive(file: Writer, tree: Node, details: Mapping[str, Any], progress
     if current >= 0:
         archive.end()
     finish(archive)
+    gathered.flush()
+
+
+class Gathered:
+    """A file to which what is small is written in larger pieces."""
+
+    __slots__ = ("_batch", "_file", "position")
+
+    def __init__(self, file: Writer) -> None:
+        self._file = file
+        self._batch = bytearray()
+        self.position = file.position
+
+    def write(self, data: bytes | memoryview) -> int:
+        count = len(data)
+        self.position += count
+        if count < _BATCH:
+            self._batch += data
+            if len(self._batch) >= _BATCH:
+                self.flush()
+        else:
+            self.flush()
+            self._file.write(data)
+        return count
+
+    def flush(self) -> None:
+        self._file.write(self._batch)
+        self._batch = bytearray()
 
 
 def begin(archive: ArchiveWriter, data: bytes) -> None:
