@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import os
 import tempfile
+import weakref
 from collections.abc import Callable
 from itertools import product
 from math import prod
-from typing import IO, TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from portackpt.box import Box
 from portackpt.bytesource import ByteSource
@@ -88,12 +89,12 @@ class Grid:
 
 
 class Spool:
-    """A temporary file without a name, which takes sources in whole."""
-
-    __slots__ = ("_end", "_file")
+    """A temporary file without a name, which takes sources in whole; it goes when they go."""
 
     def __init__(self) -> None:
-        self._file: IO[bytes] = tempfile.TemporaryFile(buffering=0)  # noqa: SIM115 - goes with us
+        self.descriptor, name = tempfile.mkstemp(prefix="portackpt-")
+        weakref.finalize(self, os.close, self.descriptor)
+        os.unlink(name)  # noqa: PTH108 - the name was only needed to make it
         self._end = 0
 
     def add(self, source: ByteSource) -> ByteSource:
@@ -104,12 +105,12 @@ class Spool:
             piece = buffer[: source.nbytes - at]
             source.readinto(at, piece)
             self._write(piece)
-        return Spooled(self._file, start, self._end - start)
+        return Spooled(self, start, self._end - start)
 
     def _write(self, piece: memoryview) -> None:
         try:
             while piece.nbytes:
-                count = os.pwrite(self._file.fileno(), piece, self._end)
+                count = os.pwrite(self.descriptor, piece, self._end)
                 self._end += count
                 piece = piece[count:]
         except OSError as error:
@@ -123,10 +124,10 @@ class Spool:
 class Spooled:
     """A range of a temporary file."""
 
-    __slots__ = ("_file", "_nbytes", "_start")
+    __slots__ = ("_nbytes", "_spool", "_start")
 
-    def __init__(self, file: IO[bytes], start: int, nbytes: int) -> None:
-        self._file = file
+    def __init__(self, spool: Spool, start: int, nbytes: int) -> None:
+        self._spool = spool
         self._start = start
         self._nbytes = nbytes
 
@@ -135,9 +136,10 @@ class Spooled:
         return self._nbytes
 
     def readinto(self, offset: int, out: memoryview) -> None:
+        descriptor = self._spool.descriptor
         done = 0
         while done < out.nbytes:
-            count = os.preadv(self._file.fileno(), [out[done:]], self._start + offset + done)
+            count = os.preadv(descriptor, [out[done:]], self._start + offset + done)
             if not count:
                 raise DamagedError("a temporary file was cut short", tempfile.gettempdir())
             done += count
