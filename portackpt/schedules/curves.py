@@ -12,13 +12,13 @@ from portackpt.schedules.expression import (
     Expression,
     Number,
     cos,
-    floor,
     less,
     lookup,
     maximum,
     minimum,
     named,
     where,
+    whole,
 )
 from portackpt.schedules.forms import require
 
@@ -103,7 +103,7 @@ class WarmRestarts:
     def rate(self, base: Number, group: int) -> Expression:
         if self.growth == 1:
             done = COUNT % self.first / self.first
-            height: Expression = self.shrink ** floor(COUNT / self.first) if self.shrink != 1 else 1
+            height: Expression = self.shrink ** whole(COUNT, self.first) if self.shrink != 1 else 1
         else:
             starts = (0, *self.restarts())
             begin = named("begin", lookup(COUNT, starts[1:], starts))
@@ -168,8 +168,8 @@ class InverseTime:
         require(self.steps > 0, f"an inverse-time schedule has steps > 0, found {self.steps}")
 
     def rate(self, base: Number, group: int) -> Expression:
-        done = COUNT / self.steps
-        return base / (1 + self.decay * (floor(done) if self.staircase else done))
+        done = whole(COUNT, self.steps) if self.staircase else COUNT / self.steps
+        return base / (1 + self.decay * done)
 
 
 @dataclass(frozen=True, slots=True)

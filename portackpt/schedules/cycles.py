@@ -11,10 +11,10 @@ from portackpt.schedules.expression import (
     Expression,
     Number,
     at_most,
-    floor,
     minimum,
     named,
     where,
+    whole,
 )
 from portackpt.schedules.forms import require
 
@@ -137,7 +137,7 @@ class Cyclic:
 
     def _height(self) -> Expression:
         # torch: cycle = floor(1 + c / size), done = 1 + c / size - cycle, which cancels in float32
-        cycle = named("cycle", 1 + floor(COUNT / self.size))
+        cycle = named("cycle", 1 + whole(COUNT, self.size))
         done = named("done", COUNT % self.size / self.size)
         height: Expression = done / self.up
         if self.up < 1:

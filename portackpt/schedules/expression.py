@@ -87,6 +87,14 @@ def ceil(a: Expression) -> Term:
     return Term("ceil", (a,))
 
 
+def whole(a: Expression, size: Number) -> Term:
+    """floor(a / size) for a >= 0, however the division rounds.
+
+    XLA multiplies by 1 / size: compiled, floor(41 / 41) is 0. The remainder is exact.
+    """
+    return floor((a - a % size) / size + 0.5)
+
+
 def cos(a: Expression) -> Term:
     return Term("cos", (a,))
 

@@ -16,10 +16,10 @@ from portackpt.schedules.expression import (
     Expression,
     Number,
     ceil,
-    floor,
     lookup,
     maximum,
     minimum,
+    whole,
 )
 
 
@@ -110,8 +110,8 @@ class Exponential:
         since = COUNT - self.begin
         if self.begin:
             since = maximum(since, 0)
-        exponent = since / self.steps
-        rate = base * self.gamma ** (floor(exponent) if self.staircase else exponent)
+        exponent = whole(since, self.steps) if self.staircase else since / self.steps
+        rate = base * self.gamma**exponent
         if self.limit is None:
             return rate
         return maximum(rate, self.limit) if self.gamma < 1 else minimum(rate, self.limit)
@@ -129,7 +129,7 @@ class Step:
         require(self.size > 0, f"a step schedule has size > 0, found {self.size}")
 
     def rate(self, base: Number, group: int) -> Expression:
-        return base * self.gamma ** floor(COUNT / self.size)
+        return base * self.gamma ** whole(COUNT, self.size)
 
 
 @dataclass(frozen=True, slots=True)
@@ -221,8 +221,9 @@ class Polynomial:
         since = COUNT - self.begin
         if self.begin:
             since = maximum(since, 0)
+        length: Expression = self.steps
         if self.cycle:
-            left = 1 - since / (self.steps * maximum(ceil(since / self.steps), 1))
-        else:
-            left = 1 - minimum(since, self.steps) / self.steps
+            length = self.steps * maximum(ceil(since / self.steps), 1)
+        # not 1 - since / length, which compiled code may round below 0
+        left = (length - minimum(since, length)) / length
         return (base - self.end) * left**self.power + self.end

@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
-from portackpt.errors import DamagedError, UsageError
+from portackpt.errors import DamagedError, UsageError, located
 from portackpt.schedules import (
     UPDATES,
     After,
@@ -54,10 +54,11 @@ def lift(config: Node, iterations: int = 0, accumulation: int = 1) -> Schedule:
     if build is None or config.get("module", _MODULE) not in (_MODULE, None):
         reason = f"{name!r} is a schedule of the training program, which no checkpoint holds"
         return Schedule(Code(reason), iterations, clock=clock, framework=FRAMEWORK)
-    try:
-        return _at(build(_Config(config["config"])), iterations, clock)
-    except (UsageError, ValueError, ArithmeticError) as error:
-        raise DamagedError(f"{name}: {error}", "learning_rate") from error
+    with located("learning_rate"), located(str(name)):
+        try:
+            return _at(build(_Config(config["config"])), iterations, clock)
+        except (UsageError, ValueError, ArithmeticError) as error:
+            raise DamagedError(str(error)) from error
 
 
 _MODULE = "keras.optimizers.schedules"

@@ -36,7 +36,7 @@ from portackpt.schedules import (
 )
 from portackpt.schedules.expression import PYTHON, Expression, Printer, literal
 from portackpt.tree import Node
-from portackpt_torch.dialect.schedule_states import class_of, groups_of, state_of
+from portackpt_torch.dialect.schedule_states import class_of, groups_of, kind_of, state_of
 
 FLOAT32 = 2e-7
 """What schedules that were computed in float32 differ by from torch's, relative to the highest."""
@@ -60,8 +60,8 @@ def lower(schedule: Schedule, name: str = "scheduler") -> Lowered:
     """torch's scheduler that goes on as `schedule` does; the code calls it `name`."""
     if isinstance(schedule.form, Code):
         return _lambda_again(schedule, name)
-    if schedule.framework == "pytorch" and class_of(schedule.form):
-        spelled = Spelled("", Fate.EXACT, None, f"torch's own {class_of(schedule.form)}")
+    if schedule.framework == "pytorch" and kind_of(schedule):
+        spelled = Spelled("", Fate.EXACT, None, f"torch's own {kind_of(schedule)}")
     else:
         schedule = replace(_flat(continued(schedule)), extras={})
         foreign = schedule.framework not in (None, "pytorch")
@@ -69,7 +69,7 @@ def lower(schedule: Schedule, name: str = "scheduler") -> Lowered:
     reason = unknown(schedule)
     if reason and not isinstance(schedule.form, Plateau):
         spelled = Spelled("", Fate.DROPPED, None, reason, "the learning rate stays as it is")
-    kind = class_of(schedule.form)
+    kind = kind_of(schedule)
     if kind is None:
         spelled = replace(
             spelled,
@@ -137,7 +137,7 @@ class _Code:
     def construct(self, schedule: Schedule, name: str) -> None:
         """Append the statements that define `name`."""
         form = schedule.form
-        kind = class_of(form)
+        kind = kind_of(schedule)
         if isinstance(form, Sequence | Chain) and kind is not None:
             self._composite(form, kind, name)
         elif kind is not None:

@@ -7,9 +7,9 @@ class name. Rates that OneCycleLR moves between, and the momentum, are in the op
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from typing import Any
 
-from portackpt.errors import UsageError
 from portackpt.schedules import (
     After,
     Chain,
@@ -30,6 +30,7 @@ from portackpt.schedules import (
     Step,
     WarmRestarts,
     evaluate,
+    momentum,
     value,
 )
 from portackpt.tree import Node, Object
@@ -69,6 +70,13 @@ def class_of(form: Form) -> str | None:
     return None
 
 
+def kind_of(schedule: Schedule) -> str | None:
+    """The class of the schedule; what torch itself composed it goes on composing."""
+    if schedule.framework == "pytorch" and isinstance(schedule.form, Sequence | Chain):
+        return "SequentialLR" if isinstance(schedule.form, Sequence) else "ChainedScheduler"
+    return class_of(schedule.form)
+
+
 def _constructible(sequence: Sequence, nested: bool = False) -> bool:
     """Whether SequentialLR can run the pieces: it restarts all but the first by a closed form.
 
@@ -98,7 +106,7 @@ def state_of(schedule: Schedule) -> dict[Node, Node]:
     form = schedule.form
     if isinstance(form, Plateau):
         state = _plateau(schedule, form)
-    elif isinstance(form, Sequence | Chain):
+    elif isinstance(form, Sequence | Chain) and kind_of(schedule) is not None:
         state = {"_last_lr": list(rates(schedule))}
         if isinstance(form, Sequence):
             begins = [piece.begin for piece in form.pieces[1:]]
@@ -252,27 +260,43 @@ def _plateau(schedule: Schedule, form: Plateau) -> dict[Node, Node]:
 
 def groups_of(schedule: Schedule) -> tuple[dict[str, Any], ...]:
     """What the scheduler also keeps in each of the optimizer's parameter groups."""
-    form = schedule.form
     current = schedule.current or rates(schedule)
     found: list[dict[str, Any]] = []
     for group, rate in enumerate(current):
         entry: dict[str, Any] = {"lr": rate}
-        if not isinstance(form, Plateau):
+        if not isinstance(schedule.form, Plateau):
             entry["initial_lr"] = schedule.base_lrs[group]
-        if isinstance(form, OneCycle):
-            entry |= {"max_lr": form.peaks[group], "min_lr": form.finals[group]}
-        if isinstance(form, OneCycle | Cyclic) and form.momentum is not None:
-            entry |= _momentum(form, schedule, group)
+        for part in _parts(schedule):
+            entry |= _bounds(part, group)
+        formula = momentum(schedule, group)
+        if formula is not None:
+            key = "beta1" if entry.pop("beta") else "momentum"
+            entry[key] = evaluate(formula, schedule.position)
         found.append(entry)
     return tuple(found)
 
 
-def _momentum(form: OneCycle | Cyclic, schedule: Schedule, group: int) -> dict[str, Any]:
-    formula = form.momentum_rate(group)
-    if formula is None or form.momentum is None:
-        raise UsageError("the momentum is not scheduled")
-    return {
-        "beta1" if form.momentum.beta else "momentum": evaluate(formula, schedule.position),
-        "max_momentum": form.momentum.high[group],
-        "base_momentum": form.momentum.low[group],
-    }
+def _parts(schedule: Schedule) -> Iterator[Schedule]:
+    yield schedule
+    if isinstance(schedule.form, Sequence | Chain):
+        for piece in schedule.form.pieces:
+            yield from _parts(piece.schedule)
+
+
+def _bounds(schedule: Schedule, group: int) -> dict[str, Any]:
+    """What OneCycleLR and CyclicLR write into a group when they are constructed."""
+    form = schedule.form
+    found: dict[str, Any] = {}
+    if isinstance(form, OneCycle):
+        found |= {
+            "initial_lr": schedule.base_lrs[group],
+            "max_lr": form.peaks[group],
+            "min_lr": form.finals[group],
+        }
+    if isinstance(form, OneCycle | Cyclic) and form.momentum is not None:
+        found |= {
+            "max_momentum": form.momentum.high[group],
+            "base_momentum": form.momentum.low[group],
+            "beta": form.momentum.beta,
+        }
+    return found

@@ -79,6 +79,11 @@ def _lift(node: Node, groups: list[dict[Node, Node]], depth: int) -> Schedule:
         schedule = _read(Reader(state), groups, depth)
     if depth == 0 and groups and all("lr" in group for group in groups):
         rates = [number(group["lr"], f"param_groups[{i}].lr") for i, group in enumerate(groups)]
+        if schedule.groups not in (0, len(rates)):
+            raise DamagedError(
+                f"the scheduler knows {schedule.groups} parameter groups, the optimizer has "
+                f"{len(rates)}: they do not belong together"
+            )
         narrow = any(is_narrow(group["lr"]) for group in groups)
         tolerance = 1e-4 if narrow else schedule.tolerance
         schedule = replace(schedule, live_lrs=tuple(rates), tolerance=tolerance)
@@ -108,6 +113,8 @@ def _read(reader: Reader, groups: list[dict[Node, Node]], depth: int) -> Schedul
         tolerance=1e-4 if rates is not None and any(map(is_narrow, rates)) else 1e-9,
         framework=FRAMEWORK,
     )
+    if schedule.last_lrs is not None:
+        _each(schedule.last_lrs, len(schedule.base_lrs), "_last_lr")
     if reader.has("T_0", "T_cur"):
         return _restarts(reader, schedule)
     return replace(schedule, form=_form(reader, groups, len(schedule.base_lrs)))
@@ -267,9 +274,13 @@ def _composite(reader: Reader, groups: list[dict[Node, Node]], depth: int) -> Sc
     for i, node in enumerate(nodes):
         with located(f"_schedulers[{i}]"):
             children.append(_lift(node, groups, depth + 1))
-    rates = reader.numbers("_last_lr") if reader.has("_last_lr") else None
     tolerance = max(child.tolerance for child in children)
     base = children[0].base_lrs
+    for i, child in enumerate(children):
+        _each(child.base_lrs, len(base), f"_schedulers[{i}].base_lrs")
+    rates = None
+    if reader.has("_last_lr"):
+        rates = _each(reader.numbers("_last_lr"), len(base), "_last_lr")
     if not reader.has("_milestones"):
         position = children[0].position
         pieces = [Piece(child, 0, position - child.position) for child in children]
