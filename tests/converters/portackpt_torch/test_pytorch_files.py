@@ -26,7 +26,7 @@ def _files(*folders: str) -> list[str]:
         path.relative_to(ROOT).as_posix()
         for folder in folders
         for path in sorted((ROOT / folder).rglob("*"))
-        if path.is_file() and path.open("rb").read(1) in (b"P", b"\x80")
+        if path.is_file() and Probe(path).head[:1] in (b"P", b"\x80")
     ]
     return found or ["the real files are not here"]
 
