@@ -125,11 +125,24 @@ class _Speller:
             told = f"keys of type {', '.join(kinds)} written as text"
             self._note(source, target, Fate.RELAYOUT, told, NONE)
             keys = [unescape(name) for name in names]
+        spell_one = self._part if target is None else self._below
         parts = {
-            key: self.node(item, place, _at(target, name))
+            key: spell_one(key, item, place, _at(target, name))
             for key, item, place, name in zip(keys, container.values(), sources, names, strict=True)
         }
         return self._kept(parts)
+
+    def _below(self, key: Node, node: Node, source: str, target: str) -> Node:
+        return self.node(node, source, target)
+
+    def _part(self, key: Node, node: Node, source: str, target: str) -> Node:
+        """What stands under a key of the root: some formats have others there."""
+        whole = self._words
+        self._words = whole.parts(key, node) or whole
+        try:
+            return self.node(node, source, target)
+        finally:
+            self._words = whole
 
     def _fits_as_key(self, key: Node) -> bool:
         if isinstance(key, Object) and not self._words.objects(key):

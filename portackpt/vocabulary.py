@@ -24,6 +24,10 @@ def no_renames(tree: Node) -> Renames:
     return {}
 
 
+def no_parts(key: Node, part: Node) -> Vocabulary | None:
+    return None
+
+
 @dataclass(frozen=True, slots=True)
 class Vocabulary:
     """What one format can hold.
@@ -36,7 +40,8 @@ class Vocabulary:
     may be something other than a dict. `large_integers`: integers outside int64 are scalars, too.
     `remarks`: for a dtype that is kept bit for bit, but that the format's usual reader gives out
     under another type, what the target's program does about it. `renames` finds, in a tree that
-    fits otherwise, names that cannot stand beside the others, and other names for them.
+    fits otherwise, names that cannot stand beside the others, and other names for them. `parts`
+    gives the vocabulary of what stands under a key of the root, where that is another format's.
     """
 
     dtypes: frozenset[str] = EVERY_DTYPE
@@ -51,3 +56,4 @@ class Vocabulary:
     large_integers: bool = True
     remarks: Mapping[str, str] = field(default_factory=dict)
     renames: Callable[[Node], Renames] = no_renames
+    parts: Callable[[Node, Node], Vocabulary | None] = no_parts

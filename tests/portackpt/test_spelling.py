@@ -162,5 +162,16 @@ def test_it_spells_the_same_tensor_once() -> None:
     assert spelled[0] is spelled[1]
 
 
+def test_it_spells_each_part_of_the_root_in_its_own_vocabulary() -> None:
+    whole = Vocabulary(
+        containers=frozenset((dict,)),
+        parts=lambda key, part: {"poor": POOR, "rich": RICH}.get(key),
+    )
+    spelling = spell({"poor": {"a": (1,)}, "rich": {"a": (1,)}, "other": {"a": (1,)}}, whole)
+    assert spelling.tree["rich"] == {"a": (1,)}
+    assert spelling.tree["other"] == {"a": {"0": 1}}
+    assert isinstance(spelling.tree["poor"]["a"]["0"], Tensor)
+
+
 def test_it_knows_every_dtype() -> None:
     assert frozenset(BY_NAME) == EVERY_DTYPE
