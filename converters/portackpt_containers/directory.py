@@ -21,14 +21,14 @@ from pathlib import Path
 
 from portackpt import plugins
 from portackpt.checkpoint import Checkpoint
-from portackpt.dtypes import BY_TORCH
 from portackpt.errors import InputError, UsageError, located
 from portackpt.plugins import Probe, Progress
 from portackpt.storage.local import staged_directory, staged_file
-from portackpt.vocabulary import EVERY_DTYPE, Vocabulary
+from portackpt.tree import Node
+from portackpt.vocabulary import Vocabulary
 from portackpt_containers.kinds import kind_of
 from portackpt_containers.packing import archive_of, pack, renames, write_folder
-from portackpt_containers.parts import NAME, format_of
+from portackpt_containers.parts import BYTES, NAME, TEXT, format_of, guessed
 from portackpt_containers.reading import read_folder
 from portackpt_containers.tar import is_tar
 from portackpt_containers.unpacking import GZIP, Private, first_names, hold, unpack
@@ -42,23 +42,18 @@ class DirectoryFormat:
     name = NAME
     framework: str | None = None
     summary = "folders and archives of several files: Trainer, accelerate, Composer, SB3, AllenNLP"
-    suffixes: tuple[str, ...] = ()
+    suffixes: tuple[str, ...] = (".zip", ".tar", ".tar.gz", ".tgz")
     holds_steps = False
 
     @cached_property
     def vocabulary(self) -> Vocabulary | None:
-        """PyTorch's, as most parts are its files; other parts hold other dtypes and attributes."""
-        try:
-            base = plugins.get("pytorch").vocabulary or Vocabulary()
-        except UsageError:
-            base = Vocabulary()
-        foreign = EVERY_DTYPE.difference(dtype.name for dtype in BY_TORCH.values())
-        return replace(
-            base,
-            dtypes=base.dtypes | foreign,
+        """Names of files, and under each what its format holds."""
+        return Vocabulary(
+            containers=frozenset((dict,)),
             attributes=_any,
             any_root=False,
             renames=renames,
+            parts=_part,
         )
 
     def recognize(self, probe: Probe) -> bool:
@@ -117,6 +112,12 @@ _ARCHIVED = ("stable-baselines3", "composer", "allennlp")
 
 def _any(name: str) -> bool:
     return True
+
+
+def _part(name: Node, tree: Node) -> Vocabulary | None:
+    """The vocabulary of the format that writes a part of this name; files as they are have none."""
+    format = guessed(str(name), tree)
+    return None if format in (TEXT, BYTES) else plugins.get(format).vocabulary
 
 
 def _is_container(probe: Probe) -> bool:

@@ -8,7 +8,8 @@ allennlp               model_state_*.th with training_state_*.th, or weights.th 
 megatron               mp_rank_*/model_optim_rng.pt, or a DCP checkpoint with common.pt beside
 deepspeed              *_model_states.pt, *_optim_states.pt
 huggingface-model      config.json beside weights, in one file or in shards with an index
-keras                  config.json, metadata.json, model.weights.h5 (a `.keras` not zipped)
+keras                  config.json, metadata.json, model.weights.h5 (a `.keras` not zipped), or
+                           weights in shards with an index *.weights.json
 training               an optimizer, a scheduler, or random states beside weights
 files                  anything else: opened when asked for by name, never recognized
 """
@@ -69,7 +70,8 @@ _KINDS: tuple[tuple[str, tuple[_Rule, ...]], ...] = (
                          r".*\.(pt|pth|bin|pkl|safetensors|json|ckpt|msgpack|npz)"),)),
     ("deepspeed", (_any(r".*_model_states\.pt"),)),
     ("huggingface-model", (_model, _has("pytorch_model.bin.index.json"))),
-    ("keras", (_has("config.json", "metadata.json", "model.weights.h5"),)),
+    ("keras", (_has("config.json", "metadata.json", "model.weights.h5"),
+               _both(r".*\.weights\.json", r".*_\d+\.weights\.h5"))),
     ("training", (_training,)),
 )  # fmt: skip
 

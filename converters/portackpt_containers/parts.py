@@ -28,6 +28,12 @@ ROOT = "."
 TEXT = "text"
 BYTES = "bytes"
 LARGEST_TEXT = 1 << 20
+_SUFFIXES = {
+    ".safetensors": "safetensors",
+    ".h5": "keras",
+    ".npz": "npz",
+    ".msgpack": "flax-msgpack",
+}
 FOLDERS = frozenset(("dcp", "orbax", "safetensors", "portackpt"))
 """Formats whose target is a folder, so that a folder of theirs can be a part."""
 
@@ -56,9 +62,9 @@ def is_folder_part(path: Path) -> bool:
     return found is not None and found.name in FOLDERS
 
 
-def open_part(path: Path) -> Part:
-    """The part at `path`. Raises `InputError` where it is damaged."""
-    text = None if path.is_dir() else read_text(path)
+def open_part(path: Path, room: int) -> Part:
+    """The part at `path`, as text where that fits in `room` bytes. Raises `InputError`."""
+    text = None if path.is_dir() else read_text(path, room)
     if text is not None:
         return Part(text, TEXT, {})
     known = format_of(path)
@@ -82,14 +88,13 @@ def _opened(known: Format, checkpoint: Checkpoint) -> Part:
     return Part(checkpoint.tree, known.name, checkpoint.details, checkpoint, checkpoint.notes)
 
 
-def read_text(path: Path) -> str | None:
-    """The text of a small file; None where it is anything else."""
-    with path.open("rb") as file:
-        data = file.read(LARGEST_TEXT + 1)
-    if len(data) > LARGEST_TEXT or b"\0" in data:
+def read_text(path: Path, room: int) -> str | None:
+    """The text of a file of at most `room` bytes; None where it is anything else."""
+    if path.stat().st_size > min(room, LARGEST_TEXT):
         return None
+    data = path.read_bytes()
     try:
-        return data.decode()
+        return None if b"\0" in data else data.decode()
     except UnicodeDecodeError:
         return None
 
@@ -135,11 +140,21 @@ def _write_bytes(tree: Node, path: Path, progress: Progress) -> None:
 
 
 def guessed(name: str, tree: Node) -> str:
-    """The format of a part that nothing is known of but its name and content."""
+    """The format of a part, from its name and content alone."""
     if isinstance(tree, str):
-        return TEXT
-    if isinstance(tree, bytes) or (isinstance(tree, Tensor) and tree.dtype is UINT8):
+        # what would not be read as text again is kept as torch keeps text
+        return TEXT if _is_text(tree) else "pytorch"
+    if isinstance(tree, bytes) or (isinstance(tree, Tensor) and _is_bytes(tree)):
         return BYTES
-    suffixes = {".safetensors": "safetensors", ".h5": "keras", ".keras": "keras", ".npz": "npz",
-                ".msgpack": "flax-msgpack"}  # fmt: skip
-    return suffixes.get(Path(name).suffix, "pytorch")
+    return _SUFFIXES.get(Path(name).suffix, "pytorch") if isinstance(tree, dict) else "pytorch"
+
+
+def _is_bytes(tensor: Tensor) -> bool:
+    return tensor.dtype is UINT8 and len(tensor.shape) == 1
+
+
+def _is_text(value: str) -> bool:
+    try:
+        return "\0" not in value and len(value.encode()) <= LARGEST_TEXT
+    except UnicodeEncodeError:
+        return False

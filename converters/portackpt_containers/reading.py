@@ -23,6 +23,8 @@ from portackpt_containers.parts import (
 )
 from portackpt_containers.places import items
 
+ALL_TEXTS = 32 << 20
+"""What all texts of a container take at most; further ones stay on disk, as bytes."""
 METADATA = ".metadata"
 """What tells that the folder itself is a DCP checkpoint, beside its other files."""
 
@@ -35,9 +37,12 @@ def read_folder(path: Path, archive: str | None) -> Checkpoint:
     if any(map(_is_of_root, names)):
         opened[ROOT] = _alone(open_with(plugins.get("dcp"), path))
         found = [item for item in found if not _is_of_root(item.name)]
+    room = ALL_TEXTS
     for item in found:
         with located(item.name):
-            opened[item.name] = open_part(item.path)
+            part = opened[item.name] = open_part(item.path, room)
+        if isinstance(part.tree, str):
+            room -= len(part.tree)
     if all(part.format in (TEXT, BYTES) for part in opened.values()):
         raise UnknownFormatError("no format knows a file of this folder", str(path))
     tree: dict[str, Node] = {name: part.tree for name, part in opened.items()}

@@ -11,8 +11,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from sameness import assert_same, leaf
 
+import generated
 import portackpt
 from portackpt import plugins
 from portackpt.bytesource import InMemory
@@ -20,8 +23,9 @@ from portackpt.checkpoint import Checkpoint
 from portackpt.dtypes import UINT8
 from portackpt.errors import InputError, RefusedError, UnknownFormatError, UsageError
 from portackpt.plugins import Probe
+from portackpt.spelling import spell
 from portackpt.tensor import Tensor, contiguous, from_array
-from portackpt.tree import tensors
+from portackpt.tree import tensors, walk
 from portackpt_containers import unpacking
 from portackpt_containers.directory import FORMAT
 from portackpt_containers.kinds import kind_of
@@ -336,6 +340,7 @@ def test_it_writes_real_containers_back_equal(tmp_path: Path) -> None:
         (["config.json", "model.safetensors"], "huggingface-model"),
         (["config.json", "model-00001-of-00002.safetensors"], "huggingface-model"),
         (["config.json", "metadata.json", "model.weights.h5"], "keras"),
+        (["big.weights.json", "big_00000.weights.h5", "big_00001.weights.h5"], "keras"),
         (["model.pt", "optimizer.pt"], "training"),
         (["epoch1.pt", "epoch2.pt"], "files"),
         (["optimizer.pt"], "files"),
@@ -469,6 +474,38 @@ def test_it_writes_parts_that_were_never_files(tmp_path: Path) -> None:
     assert (path / "notes").read_text() == "text"
     assert (path / "raw.bin").read_bytes() == b"\0\1\2"
     assert isinstance(FORMAT.open(path).tree["model.safetensors"]["w"], Tensor)
+
+
+@settings(max_examples=15, deadline=None)
+@given(st.dictionaries(generated.names, st.dictionaries(generated.keys, generated.trees(),
+                                                        max_size=2), max_size=3))  # fmt: skip
+def test_it_writes_any_trees_as_parts(
+    tmp_path_factory: pytest.TempPathFactory, tree: dict[str, Any]
+) -> None:
+    assert FORMAT.vocabulary is not None
+    fitting = spell(tree, FORMAT.vocabulary).tree
+    if not any(isinstance(part, dict) for part in fitting.values()):
+        return
+    place = tmp_path_factory.mktemp("parts") / "a"
+    found = FORMAT.open(write(fitting, place)).tree
+    assert set(found) == set(fitting)
+    for name, part in fitting.items():
+        expected, again = dict(walk(part)), dict(walk(found[name]))
+        assert list(again) == list(expected)
+        for path, value in expected.items():
+            if isinstance(value, Tensor):
+                assert leaf(again[path]) == leaf(value), path
+            else:
+                assert repr(again[path]) == repr(value), path
+
+
+def test_it_keeps_much_text_on_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("portackpt_containers.reading.ALL_TEXTS", 10)
+    tree = {"a.safetensors": {"w": from_array(np.arange(3.0))}, "b": "123456", "c": "123456"}
+    found = FORMAT.open(write(tree, tmp_path / "a")).tree
+    assert found["b"] == "123456"
+    assert isinstance(found["c"], Tensor)
+    assert found["c"].read().tobytes() == b"123456"
 
 
 def test_it_gives_parts_names_of_files() -> None:
