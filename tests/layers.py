@@ -19,6 +19,7 @@ TORCH: tuple[tuple[Kind, Shapes, dict[str, Any]], ...] = (
     (Kind.PLAIN, {"": (1, 2, 3)}, {}),
     (Kind.LINEAR, {"weight": (3, 4), "bias": (3,)}, {}),
     (Kind.LINEAR_IN_OUT, {"weight": (4, 3), "bias": (3,)}, {}),
+    (Kind.HF_CONV1D, {"weight": (4, 3), "bias": (3,)}, {}),
     (Kind.FLATTEN_LINEAR, {"weight": (5, 24), "bias": (5,)}, {"shape": [2, 3, 4]}),
     (Kind.CONV1D, {"weight": (4, 2, 3), "bias": (4,)}, {}),
     (Kind.CONV2D, {"weight": (4, 2, 3, 5), "bias": (4,)}, {}),

@@ -17,6 +17,7 @@ SPELLINGS: Table = {
     Kind.PLAIN: (layer(("", "...", "")),),
     Kind.LINEAR: (layer(("kernel", "in out", "weight"), ("bias", "out", "bias")),),
     Kind.LINEAR_IN_OUT: (layer(("kernel", "in out", "weight"), ("bias", "out", "bias")),),
+    Kind.HF_CONV1D: (layer(("weight", "in out", "weight"), ("bias", "1 out", "bias")),),
     Kind.FLATTEN_LINEAR: (
         layer(("kernel", "(... channel) out", "weight"), ("bias", "out", "bias")),
     ),

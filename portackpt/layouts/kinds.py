@@ -19,7 +19,9 @@ class Kind(StrEnum):
     """values that every framework keeps as they are: a class token, a position table"""
     LINEAR = "linear"
     LINEAR_IN_OUT = "linear_in_out"
-    """Hugging Face's `Conv1D` (GPT-2): a linear layer whose weight is (in, out) everywhere"""
+    """a linear layer whose weight is (in, out) in PyTorch, too"""
+    HF_CONV1D = "hf_conv1d"
+    """`Conv1D` of Hugging Face's GPT-2, a linear layer: (in, out) in PyTorch, (out, in) in Flax"""
     FLATTEN_LINEAR = "flatten_linear"
     """the first linear layer after feature maps were flattened; needs their shape"""
     CONV1D = "conv1d"
@@ -100,6 +102,7 @@ CANONICAL: Mapping[Kind, Mapping[str, str]] = {
     Kind.PLAIN: {"": "..."},
     Kind.LINEAR: _WEIGHTS,
     Kind.LINEAR_IN_OUT: _WEIGHTS,
+    Kind.HF_CONV1D: _WEIGHTS,
     Kind.FLATTEN_LINEAR: {"weight": "out channel ...", "bias": "out"},
     Kind.CONV1D: _CONVOLUTION,
     Kind.CONV2D: _CONVOLUTION,

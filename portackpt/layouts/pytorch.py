@@ -18,6 +18,7 @@ SPELLINGS: Table = {
     Kind.PLAIN: (layer(("", "...", "")),),
     Kind.LINEAR: (layer(("weight", "out in", "weight"), ("bias", "out", "bias")),),
     Kind.LINEAR_IN_OUT: (layer(("weight", "in out", "weight"), ("bias", "out", "bias")),),
+    Kind.HF_CONV1D: (layer(("weight", "in out", "weight"), ("bias", "out", "bias")),),
     Kind.FLATTEN_LINEAR: (
         layer(("weight", "out (channel ...)", "weight"), ("bias", "out", "bias")),
     ),
