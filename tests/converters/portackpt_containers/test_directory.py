@@ -31,6 +31,7 @@ from portackpt_containers.directory import FORMAT
 from portackpt_containers.kinds import kind_of
 from portackpt_containers.packing import renames
 
+DATA = Path(__file__).parents[2] / "data/directory"
 REAL = Path(__file__).parents[3] / "../shared/data/real"
 real = pytest.mark.skipif(not REAL.is_dir(), reason="the real files are not here")
 
@@ -273,6 +274,30 @@ def test_it_removes_what_it_unpacked_with_the_last_tensor(
     assert np.array_equal(weight.read(), model.state_dict()["0.weight"].numpy())
     weight = None
     assert list((tmp_path / "temporary").iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("name", "kind", "step", "weight"),
+    [
+        ("run/checkpoint-5", "huggingface-trainer", 5, ("model.safetensors", "weight")),
+        ("run", "huggingface-trainer", 5, ("model.safetensors", "weight")),
+        ("policy.zip", "stable-baselines3", 64, ("policy.pth", "weight")),
+        ("ep1.tar.gz", "composer", None, ("composer_states.pt", "weight")),
+    ],
+)
+def test_it_reads_stored_containers(
+    tmp_path: Path, name: str, kind: str, step: int | None, weight: tuple[str, str]
+) -> None:
+    path = DATA / name
+    assert plugins.detect(path) is FORMAT
+    opened = FORMAT.open(path)
+    assert (opened.details["kind"], opened.step, opened.framework) == (kind, step, "pytorch")
+    part = opened.tree[weight[0]]
+    found = (part if isinstance(part, dict) else part.entries)[weight[1]]
+    assert (found.shape, found.dtype.name) == ((2, 3), "float32")
+    assert np.isfinite(found.read()).all()
+    again = convert(path, tmp_path / f"again{''.join(path.suffixes)}")
+    assert_same(FORMAT.open(again).tree, opened.tree)
 
 
 @real
