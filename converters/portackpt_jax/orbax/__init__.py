@@ -91,6 +91,8 @@ class Orbax:
         details = checkpoint.details_for(self.name)
         target = path
         if step is not None:
+            if step < 0:
+                raise UsageError(f"a step is 0 or more, not {step}", str(path))
             if places.is_one_checkpoint(path):
                 raise UsageError("this is one checkpoint, not a root of steps", str(path))
             target = path / str(step)

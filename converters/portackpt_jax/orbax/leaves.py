@@ -11,7 +11,7 @@ from portackpt.bytesource import ByteSource
 from portackpt.dtypes import BY_NAME
 from portackpt.errors import DamagedError, PortackptError
 from portackpt.tensor import Tensor
-from portackpt.tree import Node, Object
+from portackpt.tree import Node, Object, walk
 from portackpt_jax.ocdbt.reader import MANIFEST_NAME, Database
 from portackpt_jax.orbax import tree_metadata
 from portackpt_jax.orbax.attributes import JAX_ARRAY, NOTHING, NUMPY_SCALAR
@@ -57,11 +57,11 @@ class Leaves:
             return self._string(name)
         if value_type == "scalar":
             return self._scalar(name)
-        found = self.array(name, JAX_ARRAY if value_type == "jax.Array" else NOTHING)
-        implementation = self._random_keys.get(name)
-        if implementation is None:
-            return found
-        return Object("jax.random.key", entries={"data": found, "impl": implementation})
+        generator = self._random_keys.get(name)
+        if generator is not None:
+            data = self.array(name, NOTHING)
+            return Object("jax.random.key", entries={"data": data, "impl": generator})
+        return self.array(name, JAX_ARRAY if value_type == "jax.Array" else NOTHING)
 
     def array(self, name: str, attributes: Mapping[str, Any]) -> Tensor:
         """The array called `name`."""
@@ -124,6 +124,13 @@ class Leaves:
         if not isinstance(found, str):
             raise DamagedError(f"no text for the leaf {name!r}", str(self.root / STRINGS))
         return found
+
+
+def text_names(root: Path) -> list[str]:
+    """The names of all text leaves, whatever else is known of them."""
+    path = root / STRINGS
+    document = read_json(path, LARGEST_TEXT) if path.is_file() else {}
+    return [name for name, leaf in walk(document) if isinstance(leaf, str)]
 
 
 def read_random_keys(root: Path) -> dict[str, str]:

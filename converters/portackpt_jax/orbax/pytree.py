@@ -21,7 +21,7 @@ from portackpt.tree import Node
 from portackpt_jax.orbax import aggregate, tree_metadata
 from portackpt_jax.orbax.attributes import NOTHING
 from portackpt_jax.orbax.keys import MAPPING, Key, joined_name
-from portackpt_jax.orbax.leaves import METADATA_KEYS, Leaves, open_store
+from portackpt_jax.orbax.leaves import METADATA_KEYS, Leaves, open_store, text_names
 
 AGGREGATE = "checkpoint"
 
@@ -120,13 +120,12 @@ def _by_names(root: Path) -> Opened:
             str(root),
         )
     leaves = Leaves(root, store, version, True)
+    kinds = [*[(name, "np.ndarray") for name in names],
+             *[(name, "string") for name in text_names(root)]]  # fmt: skip
     tree = tree_metadata.build(
         (
-            (
-                tuple([(part, MAPPING) for part in name.split(".")]),
-                leaves.leaf(name, "np.ndarray"),
-            )
-            for name in names
+            (tuple([(part, MAPPING) for part in name.split(".")]), leaves.leaf(name, kind))
+            for name, kind in kinds
         ),
         str(root),
     )

@@ -98,7 +98,8 @@ def _leaf(path: tuple[Key, ...], joined: str, value: Node) -> Leaf:
     kind = type(value)
     if kind is Tensor:
         attributes = value.attributes
-        if attributes.get("numpy.class") == "numpy.scalar" and not value.shape:
+        scalar = attributes.get("numpy.class") == "numpy.scalar" and not value.shape
+        if scalar and value.dtype not in _NUMBERS.values():
             return Leaf(path, joined, "scalar", value)
         jax = "jax.class" in attributes
         return Leaf(path, joined, "jax.Array" if jax else "np.ndarray", value)
