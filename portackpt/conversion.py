@@ -36,6 +36,7 @@ def plan_conversion(
     to: str | None = None,
     from_: str | None = None,
     step: int | None = None,
+    like: str | os.PathLike[str] | None = None,
 ) -> Plan:
     """What converting `source` to `target` would do; nothing is written."""
     origin, goal = Path(source), Path(target)
@@ -49,7 +50,8 @@ def plan_conversion(
         raise UsageError("--step is for a root that holds several steps; this is one checkpoint",
                          str(source))  # fmt: skip
     checkpoint = open_checkpoint(origin, format=reader.name, step=step if steps else None)
-    return plan(checkpoint, origin, writer, goal, step if writer.holds_steps else None)
+    template = None if like is None else open_checkpoint(like)
+    return plan(checkpoint, origin, writer, goal, step if writer.holds_steps else None, template)
 
 
 def execute(plan: Plan, *, overwrite: bool = False, progress: Progress | None = None) -> None:
@@ -67,6 +69,7 @@ def convert(
     to: str | None = None,
     from_: str | None = None,
     step: int | None = None,
+    like: str | os.PathLike[str] | None = None,
     require: str = "any",
     dry_run: bool = False,
     overwrite: bool = False,
@@ -74,10 +77,12 @@ def convert(
 ) -> Ledger:
     """Convert a checkpoint, and say what became of every leaf.
 
+    `like` is a checkpoint that the target's program wrote before training: the source's values are
+    poured into its names, nesting and dtypes.
     `require` is `exact`, `equivalent` or `any`: where the verdict is below it, nothing is written
     and the caller sees that from `ledger.meets(require)`. With `dry_run` nothing is written either.
     """
-    planned = plan_conversion(source, target, to=to, from_=from_, step=step)
+    planned = plan_conversion(source, target, to=to, from_=from_, step=step, like=like)
     if planned.ledger.meets(require) and not dry_run:
         execute(planned, overwrite=overwrite, progress=progress)
     return planned.ledger

@@ -24,6 +24,12 @@ class Fate(StrEnum):
 
 
 _SEVERITY = {fate: rank for rank, fate in enumerate(Fate)}
+
+
+def worst(*fates: Fate) -> Fate:
+    return max(fates, key=_SEVERITY.__getitem__)
+
+
 NONE = "none"
 """The consequence of dropping what is not part of the run's mathematics."""
 
@@ -78,8 +84,7 @@ class Ledger:
     @property
     def verdict(self) -> Fate:
         """The worst fate of any entry."""
-        return max((entry.weight for entry in self.entries), key=_SEVERITY.__getitem__,
-                   default=Fate.EXACT)  # fmt: skip
+        return worst(Fate.EXACT, *[entry.weight for entry in self.entries])
 
     @property
     def counts(self) -> Mapping[Fate, int]:

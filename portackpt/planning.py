@@ -9,7 +9,8 @@ from portackpt.checkpoint import Checkpoint
 from portackpt.errors import UsageError
 from portackpt.ledger import Ledger, Side
 from portackpt.plugins import Format
-from portackpt.spelling import spell
+from portackpt.spelling import Spelling, spell
+from portackpt.templates import compose, pour
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -24,16 +25,31 @@ class Plan:
 
 
 def plan(
-    checkpoint: Checkpoint, source: Path, target: Format, path: Path, step: int | None = None
+    checkpoint: Checkpoint,
+    source: Path,
+    target: Format,
+    path: Path,
+    step: int | None = None,
+    like: Checkpoint | None = None,
 ) -> Plan:
-    """How `checkpoint`, read from `source`, will be written to `path` by the format `target`."""
+    """How `checkpoint`, read from `source`, will be written to `path` by the format `target`.
+
+    `like` is a checkpoint that the target's program wrote: the values are poured into it.
+    """
     if target.vocabulary is None:
         raise UsageError(f"the format {target.name!r} can be read, but not written")
-    spelling = spell(checkpoint.tree, target.vocabulary)
+    if like is None:
+        spelling = spell(checkpoint.tree, target.vocabulary)
+        written = replace(checkpoint, tree=spelling.tree)
+    else:
+        poured = pour(checkpoint.tree, like.tree)
+        spelling = spell(poured.tree, target.vocabulary)
+        spelling = Spelling(spelling.tree, compose(poured.entries, spelling.entries))
+        written = replace(like, tree=spelling.tree)
     ledger = Ledger(
         Side(str(source), checkpoint.format, checkpoint.framework),
         Side(str(path), target.name, target.framework),
         spelling.entries,
         target.resume(path, step),
     )
-    return Plan(replace(checkpoint, tree=spelling.tree), target, path, step, ledger)
+    return Plan(written, target, path, step, ledger)

@@ -23,6 +23,7 @@ _ROWS = 20
 @click.argument("target", metavar="DST")
 @click.option("--to", metavar="FORMAT", help="Format of DST; else its suffix says.")
 @click.option("--from", "from_", metavar="FORMAT", help="Format of SRC; else its content says.")
+@click.option("--like", metavar="CKPT", help="Pour into a checkpoint of the target's program.")
 @click.option("--step", type=click.IntRange(min=0), help="The step to read or to write in a root.")
 @click.option(
     "--require",
@@ -39,6 +40,7 @@ def command(
     target: str,
     to: str | None,
     from_: str | None,
+    like: str | None,
     step: int | None,
     require: str,
     report: str | None,
@@ -51,7 +53,7 @@ def command(
         raise UsageError(f"a report is a .json or .md file, not {report!r}")
     from portackpt.conversion import plan_conversion
 
-    plan = plan_conversion(source, target, to=to, from_=from_, step=step)
+    plan = plan_conversion(source, target, to=to, from_=from_, step=step, like=like)
     met = plan.ledger.meets(require)
     if met and not dry_run:
         _execute(plan, overwrite)

@@ -172,6 +172,17 @@ def test_it_writes_nothing_below_the_required_verdict(saved: Path, tmp_path: Pat
     assert target.exists()
 
 
+def test_it_pours_into_a_template(saved: Path, tmp_path: Path) -> None:
+    template = tmp_path / "init.npz"
+    np.savez(template, **{"layer.0.weight": np.zeros((2, 3), "f8"), "step": np.array(0)})
+    target = tmp_path / "poured.npz"
+    found = document("convert", saved, target, "--like", template)
+    assert found["counts"] == {"relayout": 1, "dropped": 3, "created": 1}
+    with np.load(target) as poured:
+        assert poured["layer.0.weight"].dtype == np.float64
+        assert poured["layer.0.weight"].tolist() == [[0, 1, 2], [3, 4, 5]]
+
+
 def test_it_answers_help_without_heavy_imports() -> None:
     code = "import sys, portackpt.cli; print([m for m in ('numpy', 'rich') if m in sys.modules])"
     shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
