@@ -35,7 +35,7 @@ def validate(path: str | os.PathLike[str], *, quick: bool = False) -> tuple[Faul
     for step in sorted(steps):
         if len(steps[step]) > 1:
             names = " and ".join(directory.name for directory in steps[step])
-            found.append(Fault("D-9", f"step {step} is there twice, as {names}"))
+            found.append(Fault("D-9", f"this step is there twice, as {names}", f"step-{step}"))
         for directory in steps[step]:
             found += [
                 replace(fault, file=f"{directory.name}/{fault.file}")

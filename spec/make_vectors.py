@@ -11,7 +11,7 @@ import shutil
 import sys
 from pathlib import Path
 
-from making import invalid, invalid_trees, valid, valid_tensors
+from making import invalid, invalid_tensors, invalid_trees, valid, valid_tensors
 from making.draft import Document, Files, Vector
 
 VECTORS = Path(__file__).parent / "vectors"
@@ -21,7 +21,7 @@ def main() -> int:
     made: Files = {}
     for kind, sources in (
         ("valid", (valid.vectors(), valid_tensors.vectors())),
-        ("invalid", (invalid.vectors(), invalid_trees.vectors())),
+        ("invalid", (invalid.vectors(), invalid_tensors.vectors(), invalid_trees.vectors())),
     ):
         for vectors in sources:
             for name, vector in vectors.items():

@@ -43,7 +43,7 @@ class StoreFormat:
     name: str = "portackpt"
     framework: str | None = None
     summary: str = "neutral directory: JSON manifest, MessagePack tree, safetensors shards"
-    suffixes: tuple[str, ...] = (".portackpt", ".ckpt.d")
+    suffixes: tuple[str, ...] = (".portackpt",)
     vocabulary: Vocabulary | None = _EVERYTHING
     holds_steps: bool = True
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from portackpt.bytesource import ByteSource
 from portackpt.store import manifest as m
 from portackpt.store.digest import Algorithm
-from portackpt.store.fault import Fault
+from portackpt.store.fault import Fault, FaultError
 from portackpt.store.reference import ReferencedFile
 
 
@@ -30,6 +30,10 @@ class ShardFile:
     @property
     def name(self) -> str:
         return self._entry.file
+
+    @property
+    def root(self) -> Path:
+        return self._file.root
 
     def readinto(self, offset: int, out: memoryview) -> None:
         if not self.header_compared:
@@ -70,6 +74,13 @@ class Chunks:
 
     def readinto(self, offset: int, out: memoryview) -> None:
         """Whole chunks are read into place; of others the wanted part is copied."""
+        try:
+            self._readinto(offset, out)
+        except FaultError as error:
+            error.places = (*error.places, str(self._shard.root))
+            raise
+
+    def _readinto(self, offset: int, out: memoryview) -> None:
         size = self._shard.chunk_size
         end = offset + out.nbytes
         done = offset

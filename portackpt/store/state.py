@@ -17,12 +17,12 @@ the file only claims.
 
 from __future__ import annotations
 
-import re
 import struct
 from collections.abc import Callable, Iterator, Mapping
 from itertools import chain
 
 from portackpt.errors import WriteError
+from portackpt.store import nodes
 from portackpt.store.fault import Fault, FaultError
 from portackpt.tensor import Tensor
 from portackpt.tree import MAX_DEPTH, Node, Object
@@ -75,11 +75,11 @@ class _Packer:
     def _scalar(self, value: str | int | complex) -> None:
         write = self._out.pack
         if isinstance(value, int):
-            write(value if value in _INTEGERS else ["int", _digits(value)])
+            write(value if value in nodes.INTEGERS else ["int", _digits(value)])
         elif isinstance(value, complex):
             write(["complex", value.real, value.imag])
         else:
-            whole = value.isascii() or not _SURROGATE.search(value)
+            whole = value.isascii() or not nodes.SURROGATE.search(value)
             write(value if whole else ["str", value.encode("utf-8", "surrogatepass")])
 
     def _open(self, node: Node) -> Iterator[Node] | None:
@@ -117,12 +117,10 @@ def _digits(value: int) -> str:
     try:
         return str(value)
     except ValueError:
-        raise WriteError(f"an integer has more than {_MAX_DIGITS} digits") from None
+        raise WriteError(f"an integer has more than {nodes.MAX_DIGITS} digits") from None
 
 
-_SURROGATE = re.compile("[\ud800-\udfff]")
 _SIMPLE = frozenset((type(None), bool, float, bytes))
-_INTEGERS = range(-(1 << 63), 1 << 64)
 _TAGS = {
     bytes([0xA0 | len(tag)]) + tag.encode(): tag
     for tag in ("dict", "list", "tuple", "tensor", "object", "str", "int", "complex")
@@ -154,8 +152,7 @@ _FOREIGN = {0xC1: "an unused code", 0xCA: "a 32-bit float", 0xC7: "an extension 
             0xC8: "an extension type", 0xC9: "an extension type", 0xDE: "a map", 0xDF: "a map",
             **dict.fromkeys(range(0xD4, 0xD9), "an extension type"),
             **dict.fromkeys(range(0x80, 0x90), "a map")}  # fmt: skip
-_MAX_DIGITS = 4300
-"""Of an integer: what Python converts without a limit being lifted."""
+_PARTS = frozenset(("tuple", "list", "dict"))
 
 
 class _Frame:
@@ -298,9 +295,9 @@ class _Unpacker:
         try:
             if tag == "tensor":
                 return self._tensor(parts)
-            return _MAKERS[tag](parts)
+            return nodes.MAKERS[tag](parts)
         except ValueError as error:
-            raise _error(_CODES[tag], f"not a valid {tag!r} array ({error})", offset) from None
+            raise _error(nodes.CODES[tag], f"not a valid {tag!r} array ({error})", offset) from None
 
     def _tensor(self, parts: list[Node]) -> Tensor:
         number = parts[0] if parts else None
@@ -308,11 +305,13 @@ class _Unpacker:
             raise ValueError("its number is missing")
         tensor = self._tensors.get(number)
         if tensor is None:
-            attributes = _dict(parts[1:]) if len(parts) > 1 else {}
-            _need(all(type(name) is str for name in attributes), "an attribute's name is no text")
+            attributes = nodes.to_dict(parts[1:]) if len(parts) > 1 else {}
+            nodes.need(
+                all(type(name) is str for name in attributes), "an attribute's name is no text"
+            )
             tensor = self._tensors[number] = self._make_tensor(number, attributes)
         else:
-            _need(len(parts) == 1, f"tensor {number} stands here again, with attributes")
+            nodes.need(len(parts) == 1, f"tensor {number} stands here again, with attributes")
         return tensor
 
     def _found(self) -> str:
@@ -326,72 +325,3 @@ class _Unpacker:
 
 def _error(code: str, message: str, offset: int) -> FaultError:
     return Fault(code, message, offset=offset).error()
-
-
-_CODES = {"dict": "N-3", "int": "N-4", "complex": "N-5", "str": "N-6", "tensor": "N-7",
-          "object": "N-8"}  # fmt: skip
-_PARTS = frozenset(("tuple", "list", "dict"))
-_KEYS = frozenset((type(None), bool, int, float, complex, bytes, Object))
-
-
-def _need(condition: bool, otherwise: str) -> None:
-    if not condition:
-        raise ValueError(otherwise)
-
-
-def _dict(parts: list[Node]) -> dict[Node, Node]:
-    keys = parts[::2]
-    values = parts[1::2]
-    _need(len(keys) == len(values), "a key without a value")
-    _need(all(map(_is_key, keys)), "a key that is no plain value")
-    made = dict(zip(keys, values, strict=True))
-    _need(len(made) == len(keys), "a key stands twice")
-    return made
-
-
-def _is_key(key: Node) -> bool:
-    kind = type(key)
-    return kind is str or (all(map(_is_key, key)) if kind is tuple else kind in _KEYS)
-
-
-def _integer(parts: list[Node]) -> int:
-    (digits,) = parts
-    _need(type(digits) is str and len(digits) <= _MAX_DIGITS, "too many digits")
-    value = int(digits)
-    _need(str(value) == digits, "not in decimal digits")
-    _need(value not in _INTEGERS, "it fits into 64 bits")
-    return value
-
-
-def _complex(parts: list[Node]) -> complex:
-    real, imaginary = parts
-    _need(type(real) is float and type(imaginary) is float, "its parts are no floats")
-    return complex(real, imaginary)
-
-
-def _surrogates(parts: list[Node]) -> str:
-    (data,) = parts
-    _need(type(data) is bytes, "no bytes")
-    text: str = data.decode("utf-8", "surrogatepass")
-    _need(_SURROGATE.search(text) is not None, "it holds no lone surrogate")
-    return text
-
-
-def _object(parts: list[Node]) -> Object:
-    kind, args, items, entries, state = parts
-    _need(type(kind) is str, "its type is no text")
-    _need(type(args) is tuple, "its arguments are no tuple")
-    _need(items is None or type(items) is list, "its items are no list")
-    _need(entries is None or type(entries) is dict, "its entries are no dict")
-    return Object(kind, args, items, entries, state)
-
-
-_MAKERS: dict[str, Callable[[list[Node]], Node]] = {
-    "list": list,
-    "tuple": tuple,
-    "dict": _dict,
-    "int": _integer,
-    "complex": _complex,
-    "str": _surrogates,
-    "object": _object,
-}

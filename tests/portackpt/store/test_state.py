@@ -168,6 +168,13 @@ def test_it_refuses_a_million_open_arrays() -> None:
         unpack(b"\x92\xa4list" * 1_000_000, lambda number, attributes: TENSOR)
 
 
+def test_it_refuses_keys_that_were_chosen_to_collide() -> None:
+    keys = [((1 << 61) - 1) * (n + 9) for n in range(100_000)]
+    data = msgpack.packb(["dict", *(p for key in keys for p in (["int", str(key)], 0))])
+    with pytest.raises(DamagedError, match="keys that were chosen to collide"):
+        unpack(data, lambda number, attributes: TENSOR)
+
+
 def test_it_refuses_what_is_no_part_of_a_tree() -> None:
     with pytest.raises(WriteError, match="a set is no part of a tree"):
         pack({"a": {1}}, {})
