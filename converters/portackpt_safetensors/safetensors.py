@@ -23,8 +23,9 @@ from portackpt.checkpoint import Checkpoint
 from portackpt.errors import InputError, UnknownFormatError, UsageError
 from portackpt.plugins import Probe, Progress
 from portackpt.tree import PLAIN, Object
-from portackpt.vocabulary import Vocabulary
+from portackpt.vocabulary import EVERY_DTYPE, Vocabulary
 from portackpt_safetensors.document import KEY, Spelled, read, spell, tree_of
+from portackpt_safetensors.header import SPELLINGS
 from portackpt_safetensors.reading import Contents, read_directory, read_file
 from portackpt_safetensors.shards import DEFAULT_INDEX, INDEX, index_names, read_index
 from portackpt_safetensors.writing import write_sharded, write_single
@@ -47,6 +48,10 @@ _EVERYTHING = Vocabulary(
     objects=_any_object,
     attributes=_any_attribute,
     shared=True,
+    remarks={
+        name: f"other readers give its bytes, in one more dimension: view them as {name}"
+        for name in EVERY_DTYPE - SPELLINGS.keys()
+    },
 )
 
 

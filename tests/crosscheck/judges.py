@@ -50,15 +50,18 @@ def nested(
 def pytorch(path: Path) -> dict[str, Any]:
     import torch
 
-    def leaf(value: Any) -> Any:
-        if not isinstance(value, torch.Tensor):
-            return value
-        dense = value.detach().resolve_conj().resolve_neg().contiguous()
-        shape = tuple(dense.shape)
-        data = dense.reshape(-1).view(torch.uint8).numpy().tobytes() if dense.numel() else b""
-        return Bits(str(dense.dtype).removeprefix("torch."), shape, data)
+    return dict(nested(torch.load(path, weights_only=True), _of_torch))
 
-    return dict(nested(torch.load(path, weights_only=True), leaf))
+
+def _of_torch(value: Any) -> Any:
+    import torch
+
+    if not isinstance(value, torch.Tensor):
+        return value
+    dense = value.detach().resolve_conj().resolve_neg().contiguous()
+    shape = tuple(dense.shape)
+    data = dense.reshape(-1).view(torch.uint8).numpy().tobytes() if dense.numel() else b""
+    return Bits(str(dense.dtype).removeprefix("torch."), shape, data)
 
 
 def orbax(path: Path) -> dict[str, Any]:
@@ -96,7 +99,8 @@ def tensorflow(path: Path) -> dict[str, Any]:
 
 _SAFETENSORS = {
     "BOOL": "bool", "BF16": "bfloat16", "F8_E4M3": "float8_e4m3fn", "F8_E5M2": "float8_e5m2",
-    "F8_E8M0": "float8_e8m0fnu", "C64": "complex64",
+    "F8_E8M0": "float8_e8m0fnu", "F8_E4M3FNUZ": "float8_e4m3fnuz",
+    "F8_E5M2FNUZ": "float8_e5m2fnuz", "C64": "complex64",
     **{f"F{n}": f"float{n}" for n in (16, 32, 64)},
     **{f"I{n}": f"int{n}" for n in (8, 16, 32, 64)},
     **{f"U{n}": f"uint{n}" for n in (8, 16, 32, 64)},
@@ -110,6 +114,31 @@ def safetensors(path: Path) -> dict[str, Any]:
         name: Bits(_SAFETENSORS[facts["dtype"]], tuple(facts["shape"]), bytes(facts["data"]))
         for name, facts in sorted(library.deserialize(path.read_bytes()))
     }
+
+
+def dcp(path: Path) -> dict[str, Any]:
+    """Every item of DCP's as its planner loads it, at its place."""
+    import io
+    import pickle
+
+    import torch
+
+    metadata = pickle.loads((path / ".metadata").read_bytes())
+    found: dict[str, Any] = {}
+    for index, info in metadata.storage_data.items():
+        with (path / info.relative_path).open("rb") as file:
+            file.seek(info.offset)
+            value = torch.load(io.BytesIO(file.read(info.length)), weights_only=True)
+        place = "/".join(escape(str(part)) for part in metadata.planner_data[index.fqn])
+        found.update(nested(value, _of_torch, place))
+    return found
+
+
+def flax(path: Path) -> dict[str, Any]:
+    from flax import serialization
+
+    tree = serialization.msgpack_restore(path.read_bytes())
+    return dict(nested(tree, lambda v: of_array(v) if isinstance(v, np.ndarray) else v))
 
 
 def npz(path: Path) -> dict[str, Any]:
@@ -138,4 +167,6 @@ JUDGES: dict[str, Callable[[Path], dict[str, Any]]] = {
     "safetensors": safetensors,
     "npz": npz,
     "keras": keras,
+    "dcp": dcp,
+    "flax-msgpack": flax,
 }

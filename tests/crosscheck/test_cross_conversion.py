@@ -32,7 +32,8 @@ SHAPES = st.one_of(
     st.just((1, 2, 1, 1, 2, 1, 1, 1, 2, 1)),
 )  # fmt: skip
 TARGETS = {"pytorch": ".pt", "orbax": "", "tensorflow": "", "safetensors": ".safetensors",
-           "npz": ".npz", "keras": ".weights.h5"}  # fmt: skip
+           "npz": ".npz", "keras": ".weights.h5", "dcp": ".dcp",
+           "flax-msgpack": ".msgpack"}  # fmt: skip
 EXAMPLES = settings(
     max_examples=12, deadline=None, suppress_health_check=list(HealthCheck), print_blob=True
 )
@@ -70,6 +71,8 @@ def check(source: Path, origin: str, target: str, place: Path) -> None:
             assert "view as" in entry.consequence
             continue
         assert entry.fate is Fate.EXACT
+        if "in one more dimension" in entry.consequence:
+            continue
         assert held.shape == value.shape, entry
         assert held.dtype == value.dtype or "view them as" in entry.consequence, entry
 
@@ -134,7 +137,9 @@ def arrays(draw: st.DrawFn) -> np.ndarray[Any, Any]:
     return np.frombuffer(data, dtype).reshape(shape)
 
 
-@pytest.mark.parametrize("target", ["pytorch", "tensorflow", "safetensors", "npz"])
+@pytest.mark.parametrize(
+    "target", ["pytorch", "tensorflow", "safetensors", "npz", "dcp", "flax-msgpack"]
+)
 def test_it_moves_what_orbax_saved(target: str) -> None:
     pytest.importorskip("orbax.checkpoint")
     import orbax.checkpoint
