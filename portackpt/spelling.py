@@ -7,16 +7,16 @@ foreign type the plain data it is made of, an unknown dtype the bits of a known 
 
 from __future__ import annotations
 
-from bisect import bisect_right
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
-from portackpt.box import Box
-from portackpt.dtypes import BY_NAME, STRING, UINT8, DType
+from portackpt.deferred import carried_out, is_pending
 from portackpt.ledger import NONE, Entry, Fate
 from portackpt.renaming import rename
-from portackpt.tensor import Strided, Tensor, contiguous, from_array, from_strings
+from portackpt.standins import INT64, bits, scalar_tensor
+from portackpt.tensor import Tensor
+from portackpt.ties import Ties
 from portackpt.tree import PLAIN, Node, Object, assemble, children, is_leaf, unescape, walk
 from portackpt.vocabulary import Vocabulary
 
@@ -52,7 +52,6 @@ _CONTAINERS = {
     "builtins.frozenset": "a list",
     "torch.Size": "a list",
 }
-_SIGNED_64 = range(-(1 << 63), 1 << 63)
 _ABSENT: Any = object()
 _Path = str | None
 """A path; None is the root, whose parts have no slash before them."""
@@ -66,7 +65,7 @@ class _Speller:
     def __init__(self, vocabulary: Vocabulary) -> None:
         self._words = vocabulary
         self.entries: list[Entry] = []
-        self._storages: dict[int, _Spans] = {}
+        self._ties = Ties()
         self._spelled: dict[int, Tensor] = {}
 
     def node(self, node: Node, source: _Path, target: _Path) -> Node:
@@ -224,7 +223,7 @@ class _Speller:
             kind: Node = {} if _CONTAINERS[node.type] == "a dict" else []
             return self._empty(kind, source, target)
         value = node.type
-        spelled = value if str in self._words.scalars else _scalar_tensor(value, self._words)
+        spelled = value if str in self._words.scalars else scalar_tensor(value, self._words)
         told = f"the name {node.type} written as text"
         self._note(
             source, target, Fate.RELAYOUT, told, "a program that needs it looks it up by name"
@@ -261,7 +260,7 @@ class _Speller:
     def _scalar(self, value: Node, source: _Path, target: _Path) -> Node:
         kind = type(value)
         words = self._words
-        small = kind is not int or words.large_integers or value in _SIGNED_64
+        small = kind is not int or words.large_integers or value in INT64
         if kind in words.scalars and small:
             self._note(source, target, Fate.EXACT)
             return value
@@ -273,7 +272,7 @@ class _Speller:
             self._note(source, target, Fate.RELAYOUT, "an integer beyond 64 bits written as text",
                        "the target program parses it")  # fmt: skip
             return str(value)
-        spelled = _scalar_tensor(value, words)
+        spelled = scalar_tensor(value, words)
         shape = "0-d" if not spelled.shape else "1-d"
         self._note(source, target, Fate.RELAYOUT, f"{kind.__name__} written as a {shape} "
                    f"{spelled.dtype} tensor", NONE)  # fmt: skip
@@ -287,7 +286,7 @@ class _Speller:
         assumption = ""
         spelled = self._spelled.get(id(tensor))
         if not words.shared:
-            owner = self._tied(tensor, target or "")
+            owner = self._ties.meet(tensor, target or "")
             if owner is not None:
                 fate = Fate.RELAYOUT
                 told.append(f"shares storage with {owner}; written apart")
@@ -296,10 +295,13 @@ class _Speller:
             kept = {k: v for k, v in tensor.attributes.items() if words.attributes(k)}
             spelled = tensor
             if len(kept) < len(tensor.attributes):
-                spelled = replace(tensor, attributes=kept)
+                spelled = carried_out(tensor, kept)
             if tensor.dtype.name not in words.dtypes:
-                spelled = _bits(spelled, words)
+                spelled = bits(spelled, words)
             self._spelled[id(tensor)] = spelled
+        if is_pending(tensor) and not is_pending(spelled):
+            fate = Fate.RELAYOUT
+            told.append("conjugated or negated as it is read, which torch had put off")
         if spelled.dtype is not tensor.dtype:
             fate = Fate.RELAYOUT
             told.append(f"bytes of {tensor.dtype} written as {spelled.dtype}")
@@ -310,86 +312,3 @@ class _Speller:
             meaning.append("the target program says which parameters are trained")
         self._note(source, target, fate, "; ".join(told), "; ".join(meaning), assumption)
         return spelled
-
-    def _tied(self, tensor: Tensor, target: str) -> str | None:
-        """The path of an earlier tensor whose bytes this one shares."""
-        layout = tensor.layout
-        if not isinstance(layout, Strided) or not tensor.nbytes:
-            return None
-        stop = layout.offset + tensor.nbytes
-        if layout.strides is not None:
-            reach = zip(tensor.shape, layout.strides, strict=True)
-            stop = layout.offset + sum((n - 1) * step for n, step in reach) + tensor.dtype.itemsize
-        spans = self._storages.setdefault(id(layout.source), _Spans())
-        return spans.add(layout.offset, stop, target)
-
-
-class _Spans:
-    """Byte spans of one storage that were met so far, merged where they overlap."""
-
-    __slots__ = ("_names", "_starts", "_stops")
-
-    def __init__(self) -> None:
-        self._starts: list[int] = []
-        self._stops: list[int] = []
-        self._names: list[str] = []
-
-    def add(self, start: int, stop: int, name: str) -> str | None:
-        """The name of an earlier span that overlaps, or None; the span is met from now on."""
-        left = bisect_right(self._starts, start)
-        if left and self._stops[left - 1] > start:
-            left -= 1
-        right = left
-        while right < len(self._starts) and self._starts[right] < stop:
-            right += 1
-        owner = self._names[left] if right > left else None
-        if right > left:
-            start = min(start, self._starts[left])
-            stop = max(stop, self._stops[right - 1])
-        self._starts[left:right] = [start]
-        self._stops[left:right] = [stop]
-        self._names[left:right] = [owner or name]
-        return owner
-
-
-def _scalar_tensor(value: Node, words: Vocabulary) -> Tensor:
-    """A plain value as a 0-d tensor; text as its bytes where the format has no strings."""
-    import numpy as np
-
-    if isinstance(value, int) and not isinstance(value, bool) and value not in _SIGNED_64:
-        value = str(value)
-    if isinstance(value, (str, bytes)):
-        data = value.encode("utf-8", "surrogatepass") if isinstance(value, str) else value
-        if STRING.name in words.dtypes:
-            return from_strings([data], ())
-        return from_array(np.frombuffer(data, np.uint8))
-    kinds = {bool: np.bool_, int: np.int64, float: np.float64, complex: np.complex128}
-    spelled = from_array(np.array(value, kinds[type(value)]))
-    return spelled if spelled.dtype.name in words.dtypes else _bits(spelled, words)
-
-
-def _bits(tensor: Tensor, words: Vocabulary) -> Tensor:
-    """The elements of a tensor as unsigned integers of their size, or its bytes where none fits."""
-    holder = BY_NAME.get(f"uint{8 * tensor.dtype.itemsize}")
-    if holder is not None and holder.name in words.dtypes:
-        return Tensor(holder, tensor.shape, _Viewed(tensor), tensor.attributes)
-    if tensor.dtype is STRING:
-        assert isinstance(tensor.layout, Strided)
-        return contiguous(UINT8, (tensor.nbytes,), tensor.layout.source)
-    shape = (*tensor.shape, tensor.dtype.itemsize)
-    return Tensor(UINT8, shape, _Viewed(tensor), tensor.attributes)
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class _Viewed:
-    """The elements of a tensor seen as another dtype; one more dimension where that is smaller."""
-
-    tensor: Tensor
-
-    def read(self, dtype: DType, box: Box, out: Any) -> None:
-        rank = len(self.tensor.shape)
-        values = self.tensor.read(Box(box.start[:rank], box.shape[:rank]))
-        seen = values.view(dtype.to_numpy()) if rank == len(box.shape) else (
-            values.reshape(-1, 1).view(dtype.to_numpy()).reshape(*values.shape, -1)
-        )  # fmt: skip
-        out[...] = seen if rank == len(box.shape) else seen[..., box.slices()[-1]]
