@@ -52,7 +52,7 @@ def tensor(
     if array.only_chunk is not None:
         encoded = store.source(prefix + array.only_chunk)
         if encoded is not None:
-            source = array.chain.decode(encoded, array.chunk_nbytes, dtype.itemsize, where)
+            source = array.chain.decode(encoded, array.chunk_nbytes, dtype, where)
             source = ahead.add(source) if array.chain.compressed else source
             return Tensor(dtype, shape, Strided(source, 0, array.strides), attributes), 0
     if prod(shape) == 0:
@@ -143,7 +143,7 @@ class _Cells:
             return Filled(array.fill, array.chunk_nbytes)
         where = f"{self._where} chunk {index}"
         if array.shards is None:
-            decoded = array.chain.decode(encoded, array.chunk_nbytes, array.dtype.itemsize, where)
+            decoded = array.chain.decode(encoded, array.chunk_nbytes, array.dtype, where)
         else:
             inner = ShardIndex(array, encoded, where)
             decoded = Later(array.chunk_nbytes, lambda: inner.source(0))

@@ -51,7 +51,7 @@ class ShardIndex:
                 self._where,
             )
         part = Part(self._shard, offset, length)
-        return shards.chain.decode(part, nbytes, array.dtype.itemsize, self._where)
+        return shards.chain.decode(part, nbytes, array.dtype, self._where)
 
     def _read(self) -> np.ndarray[Any, Any]:
         import numpy as np

@@ -21,7 +21,7 @@ from portackpt.tensor import Tensor
 from portackpt_jax.orbax.directory import Directory
 from portackpt_jax.zarr import ahead, chunks, grid, sources
 from portackpt_jax.zarr.ahead import Ahead
-from portackpt_jax.zarr.codecs import Inflated
+from portackpt_jax.zarr.inflate import Inflated
 from portackpt_jax.zarr.metadata import parse, spell_version_2
 
 DTYPES = [dtype for dtype in TABLE if dtype.zarr]
@@ -192,6 +192,14 @@ def test_every_rank_is_read(tmp_path: Path, driver: str, shape: tuple[int, ...])
     check(opened(stored(tmp_path, driver, metadata, values), Directory(tmp_path)), values)
 
 
+@pytest.mark.parametrize("dtype", [">i2", ">f8", ">c8", ">c16"])
+def test_big_endian_elements_are_read(dtype: str) -> None:
+    values = (numbered((2, 3), "f8") * (1 - 2j if "c" in dtype else 1)).astype(dtype)
+    metadata = version_2(shape=[2, 3], chunks=[2, 3], dtype=dtype)
+    found = opened(metadata, Memory({"0.0": values.tobytes()}))
+    check(found, values.astype(values.dtype.newbyteorder("<")))
+
+
 @settings(max_examples=60, deadline=None)
 @given(st.data())
 def test_any_division_gives_the_array(data: st.DataObject) -> None:
@@ -292,6 +300,7 @@ BAD = {
     "filters": (encoded(version_2(filters=[{"id": "pickle"}])), UnsupportedError),
     "pickles": (encoded(version_2(compressor={"id": "pickle"})), UnsupportedError),
     "blosc": (encoded(version_2(compressor={"id": "blosc"})), UnsupportedError),
+    "a compressor named by a list": (encoded(version_2(compressor={"id": []})), UnsupportedError),
     "a compressor that is a name": (encoded(version_2(compressor="zstd")), UnsupportedError),
     "an unknown order": (encoded(version_2(order="K")), DamagedError),
     "an unknown separator": (encoded(version_2(dimension_separator="..")), DamagedError),
