@@ -147,16 +147,31 @@ def npz(path: Path) -> dict[str, Any]:
 
 
 def keras(path: Path) -> dict[str, Any]:
+    """Datasets by their links, or by the key beside one that is no link; attributes as `@`."""
     import h5py
 
     found: dict[str, Any] = {}
 
-    def visit(name: str, item: Any) -> None:
-        if isinstance(item, h5py.Dataset):
-            found[name] = of_array(item[()])
+    def visit(group: Any, above: str | None) -> None:
+        for link, item in group.items():
+            key = item.attrs.get("portackpt.key", link)
+            text = bytes(key).decode() if not isinstance(key, str) else key
+            name = escape(text) if above is None else f"{above}/{escape(text)}"
+            if isinstance(item, h5py.Dataset):
+                found[name] = of_array(item[()])
+            else:
+                attributes(item, name)
+                visit(item, name)
+
+    def attributes(item: Any, above: str | None) -> None:
+        for attribute, value in item.attrs.items():
+            if isinstance(value, (np.ndarray, np.generic)):
+                name = escape(f"@{attribute}")
+                found[name if above is None else f"{above}/{name}"] = of_array(value)
 
     with h5py.File(path) as file:
-        file.visititems(visit)
+        attributes(file, None)
+        visit(file, None)
     return found
 
 

@@ -86,6 +86,8 @@ def main() -> None:
     for path in sorted(Path(sys.argv[1]).rglob("*")):
         if path.is_file():
             outcome(str(path))
+    for codec in ("raw_unicode_escape", "unicode_escape", "latin1", "utf-16"):
+        "".encode(codec)  # the codecs of the interpreter itself, which the opcodes name
     sys.addaudithook(watch)
     armed = True
     for line in sys.stdin:
