@@ -16,7 +16,7 @@ LAYERS = (
     "matching packs",
     "checkpoint ledger ties renaming vocabulary streaming storage",
     "schedules randomness",
-    "standins",
+    "standins deferred",
     "spelling plugins",
     "templates",
     "planning store",
