@@ -6,6 +6,9 @@ A source is an identity too: tensors over the same source share their storage.
 from __future__ import annotations
 
 import os
+import threading
+import weakref
+from collections import OrderedDict
 from collections.abc import Callable
 from pathlib import Path
 from typing import Protocol
@@ -48,25 +51,28 @@ class InMemory:
 class File:
     """A file opened for reading when first asked; many ranges share one descriptor."""
 
-    __slots__ = ("_descriptor", "path", "size")
+    __slots__ = ("__weakref__", "busy", "descriptor", "path", "size")
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self._descriptor: int | None = None
+        self.descriptor: int | None = None
+        self.busy = 0
         self.size = path.stat().st_size
 
     def readinto(self, offset: int, out: memoryview) -> None:
-        if self._descriptor is None:
-            self._descriptor = os.open(self.path, os.O_RDONLY | getattr(os, "O_CLOEXEC", 0))
-        done = 0
-        while done < out.nbytes:
-            count = os.preadv(self._descriptor, [out[done:]], offset + done)
-            if count == 0:
-                raise DamagedError(
-                    f"file ends early: expected {out.nbytes} bytes at {offset}, found {done}",
-                    str(self.path),
-                )
-            done += count
+        descriptor = _descriptors.take(self)
+        try:
+            done = 0
+            while done < out.nbytes:
+                count = os.preadv(descriptor, [out[done:]], offset + done)
+                if count == 0:
+                    raise DamagedError(
+                        f"file ends early: expected {out.nbytes} bytes at {offset}, found {done}",
+                        str(self.path),
+                    )
+                done += count
+        finally:
+            self.busy -= 1
 
     def read(self, offset: int, count: int) -> bytes:
         """`count` bytes at `offset`; the range is checked before anything is allocated."""
@@ -81,12 +87,46 @@ class File:
 
     def close(self, close: Callable[[int], None] = os.close) -> None:
         # bound early: when the interpreter ends, `os` may be gone before this is
-        if self._descriptor is not None:
-            close(self._descriptor)
-            self._descriptor = None
+        if self.descriptor is not None:
+            close(self.descriptor)
+            self.descriptor = None
 
     def __del__(self) -> None:
         self.close()
+
+
+class _Descriptors:
+    """The descriptors of the files read last: a checkpoint may have thousands of files."""
+
+    LIMIT = 128
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._open: OrderedDict[int, weakref.ref[File]] = OrderedDict()
+
+    def take(self, file: File) -> int:
+        """The descriptor of `file`, which stays open until its `busy` count is taken back."""
+        with self._lock:
+            if file.descriptor is None:
+                file.descriptor = os.open(file.path, os.O_RDONLY | getattr(os, "O_CLOEXEC", 0))
+                self._close_idle()
+                self._open[id(file)] = weakref.ref(file)
+            self._open.move_to_end(id(file))
+            file.busy += 1
+            return file.descriptor
+
+    def _close_idle(self) -> None:
+        for number, reference in list(self._open.items()):
+            if len(self._open) < self.LIMIT:
+                return
+            oldest = reference()
+            if oldest is None or not oldest.busy:
+                del self._open[number]
+                if oldest is not None:
+                    oldest.close()
+
+
+_descriptors = _Descriptors()
 
 
 class FileRange:

@@ -84,3 +84,13 @@ def test_it_says_where_a_file_ends_early(tmp_path: Path) -> None:
     path.write_bytes(DATA[:100])
     with pytest.raises(DamagedError, match=r"file ends early: expected 50 bytes at 80, found 20"):
         take(FileRange(file, 0, 5120), 80, 50)
+
+
+def test_it_reads_more_files_than_may_be_open(tmp_path: Path) -> None:
+    files = []
+    for number in range(300):
+        (tmp_path / str(number)).write_bytes(bytes([number % 256]))
+        files.append(File(tmp_path / str(number)))
+    for _ in range(2):
+        assert [file.read(0, 1)[0] for file in files] == [number % 256 for number in range(300)]
+    assert sum(file.descriptor is not None for file in files) <= 128
