@@ -100,10 +100,10 @@ def _steps(path: Path) -> dict[int, Path]:
 
 
 def _open(path: Path, step: int | None) -> Checkpoint:
+    from portackpt.collector import paused_collector
     from portackpt_torch import dcp_document
     from portackpt_torch.dcp_metadata import MAX_BYTES, parse
     from portackpt_torch.dcp_reading import Files, nest, read_items
-    from portackpt_torch.garbage import quiet
 
     place = path / METADATA
     if not place.is_file():
@@ -113,7 +113,7 @@ def _open(path: Path, step: int | None) -> Checkpoint:
         raise RefusedError(f"metadata of {file.size} bytes, at most {MAX_BYTES} are read",
                            str(place))  # fmt: skip
     files = Files(path)
-    with located(str(place)), quiet():
+    with located(str(place)), paused_collector():
         metadata = parse(file.read(0, file.size))
         if metadata.document is not None:
             tree = dcp_document.tree_of(dcp_document.parse(metadata.document), files)

@@ -15,6 +15,7 @@ from typing import Any
 
 from portackpt.bytesource import ByteSource
 from portackpt.checkpoint import Checkpoint
+from portackpt.collector import paused_collector
 from portackpt.errors import (
     DamagedError,
     InputError,
@@ -26,7 +27,6 @@ from portackpt.tree import Node
 from portackpt_torch import arrays, compound_tensors, tensors, values
 from portackpt_torch.archive import Archive, open_archive
 from portackpt_torch.archive_directory import read_at
-from portackpt_torch.garbage import quiet
 from portackpt_torch.legacy import LegacyStorages, read_stream
 from portackpt_torch.pickle_reader import MAX_BYTES, read_pickle
 from portackpt_torch.pickled import Raw
@@ -43,7 +43,7 @@ _SMALL = 4096
 def read(source: ByteSource, where: str) -> Checkpoint:
     """The checkpoint in `source`; `where` names it in errors."""
     head = read_at(source, 0, min(source.nbytes, 512))
-    with quiet():
+    with paused_collector():
         if head.startswith(b"PK"):
             return read_archive(source, where)
         try:

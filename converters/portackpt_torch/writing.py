@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from portackpt.collector import paused_collector
 from portackpt.errors import WriteError
 from portackpt.plugins import Progress
 from portackpt.storage.local import Writer
 from portackpt.streaming import read_ahead
 from portackpt.tree import Node
 from portackpt_torch.archive_writer import ALIGNMENT, ArchiveWriter
-from portackpt_torch.garbage import quiet
 from portackpt_torch.object_writers import WRITERS
 from portackpt_torch.pickle_reader import MAX_BYTES
 from portackpt_torch.pickle_writer import Pickler
@@ -24,7 +24,7 @@ _BATCH = 1 << 18
 def write_archive(file: Writer, tree: Node, details: Mapping[str, Any], progress: Progress) -> None:
     """Append the archive of `tree` to `file`; offsets in it count from where the file stands."""
     pickler = Pickler(write_tensor, WRITERS, str(details.get("numpy", "numpy._core")))
-    with quiet():
+    with paused_collector():
         pickler.node(tree)
     data = pickler.finish()
     if len(data) > MAX_BYTES:
