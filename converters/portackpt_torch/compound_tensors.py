@@ -9,7 +9,8 @@ from portackpt.dtypes import BY_NAME, UINT8
 from portackpt.errors import DamagedError
 from portackpt.tensor import Tensor, contiguous
 from portackpt.tree import Node, Object
-from portackpt_torch.pickled import Call, Global
+from portackpt_torch.pickled import Call, Global, Raw
+from portackpt_torch.storages import Storage
 from portackpt_torch.tensors import (
     arguments,
     attributes_of,
@@ -80,6 +81,19 @@ INTEGERS = {
 }
 
 
+def _check_packed(
+    storage: Storage, packed: int, offset: Raw, shape: tuple[int, ...], strides: tuple[int, ...]
+) -> None:
+    """Elements of which several stand in a byte must lie in their storage, too."""
+    last = offset + sum((n - 1) * step for n, step in zip(shape, strides, strict=False))
+    held = storage.extent * packed
+    if len(shape) != len(strides) or not offset >= 0 or (all(shape) and last >= held):
+        raise DamagedError(
+            f"a tensor of shape {shape}, strides {strides} and offset {offset} does not fit the "
+            f"{held} elements of storage {storage.key!r}"
+        )
+
+
 def _quantized(builder: Builder, call: Call) -> Node:
     """Integers, and how they stand for real numbers."""
     raw, offset, shape, strides, quantizer, requires_grad, _ = arguments(call, 7, 7)
@@ -91,9 +105,12 @@ def _quantized(builder: Builder, call: Call) -> Node:
     if type(scheme) is not Global or scheme.module != "torch":
         raise DamagedError(f"no scheme of a quantized tensor: {short(scheme)}")
     dtype, packed = INTEGERS[kind]
+    if type(offset) is not int:
+        raise DamagedError(f"a quantized tensor has offset {short(offset)}")
     attributes = attributes_of(requires_grad, None)
     entries: dict[Node, Node] = {"dtype": kind}
     if packed > 1:
+        _check_packed(storage, packed, offset, size(shape), size(strides))
         source, base = (storage.home or builder.storages).find(storage, UINT8)
         entries["int_repr"] = contiguous(UINT8, (storage.nbytes,), source, base, attributes)
         entries |= {"offset": builder.node(offset), "shape": list(size(shape))}

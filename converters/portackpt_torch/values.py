@@ -73,26 +73,27 @@ class Builder:
         if self._depth > MAX_DEPTH:
             raise RefusedError(f"containers more than {MAX_DEPTH} deep")
         self._open.add(key)
-        node = self._container(raw, kind)
+        # the containers are told apart here, not in a function: a level of the tree costs two
+        # levels of Python's stack
+        node: Node
+        if kind is Call:
+            node = self._handler(raw.function)(self, raw)
+        elif kind is dict:
+            node = self.entries(raw)
+        elif kind is list:
+            node = self.items(raw)
+        elif kind is tuple:
+            node = tuple(self.items(raw))
+        elif kind is Global:
+            node = Object(raw.dotted)
+        elif kind is Storage:
+            node = self.known["storage"](self, raw)
+        else:
+            raise DamagedError(f"a {kind.__name__} stands where a value is expected")
         self._open.discard(key)
         self._depth -= 1
         self._built[key] = (raw, node, self._leaves - before)
         return node
-
-    def _container(self, raw: Raw, kind: type) -> Node:
-        if kind is Call:
-            return self._handler(raw.function)(self, raw)
-        if kind is dict:
-            return self.entries(raw)
-        if kind is list:
-            return self.items(raw)
-        if kind is tuple:
-            return tuple(self.items(raw))
-        if kind is Global:
-            return Object(raw.dotted)
-        if kind is Storage:
-            return self.known["storage"](self, raw)
-        raise DamagedError(f"a {kind.__name__} stands where a value is expected")
 
     def _handler(self, function: Raw) -> Handler:
         if type(function) is not Global:

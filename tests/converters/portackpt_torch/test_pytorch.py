@@ -139,6 +139,8 @@ MADE: dict[str, Callable[[], Any]] = {
     "quantized": lambda: [quantized(torch.quint8), quantized(torch.qint8), quantized(torch.qint32),
                           quantized(torch.quint8).t(),
                           per_channel(torch.qint8, torch.rand(3).double() + 0.1)],
+    "packed": lambda: torch.quantize_per_channel(
+        torch.randn(3, 5), torch.rand(3) + 0.1, torch.ones(3), 0, torch.quint4x2),
     "nested": lambda: torch.nested.nested_tensor([torch.ones(2, 3), torch.ones(1, 3)]),
     "meta": lambda: [torch.empty(2, 3, device="meta").t(), torch.empty(2, device="meta",
                                                                        dtype=torch.int4)],
