@@ -15,6 +15,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from portackpt.checkpoint import Checkpoint
+from portackpt.collector import paused_collector
 from portackpt.dtypes import TABLE
 from portackpt.errors import InputError, UnsupportedError, UsageError
 from portackpt.plugins import Probe, Progress
@@ -75,7 +76,8 @@ class FlaxMsgpack:
             path = path / f"checkpoint_{step}"
         from portackpt_jax.orbax.aggregate import read
 
-        tree = read(path)
+        with paused_collector():
+            tree = read(path)
         details = {"lists": tuple(_lists(tree))} if _has_lists(tree, path) else {}
         return Checkpoint(
             tree, self.name, self.framework, step=_step(tree) if step is None else step,
@@ -95,7 +97,8 @@ class FlaxMsgpack:
             raise UsageError("a file of flax is one checkpoint; steps are written by flax itself",
                              str(path))  # fmt: skip
         sequences = frozenset(checkpoint.details_for(self.name).get("lists", ()))
-        arrays, rest = spell(checkpoint.tree, sequences)
+        with paused_collector():
+            arrays, rest = spell(checkpoint.tree, sequences)
         with staged_file(path, overwrite=overwrite) as temporary, Writer(temporary) as file:
             _write_arrays(file, arrays, progress)
             file.write(rest)

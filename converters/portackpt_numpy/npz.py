@@ -18,6 +18,7 @@ from pathlib import Path
 
 from portackpt.bytesource import File, FileRange, InMemory
 from portackpt.checkpoint import Checkpoint
+from portackpt.collector import paused_collector
 from portackpt.dtypes import named
 from portackpt.errors import RefusedError, UsageError, WriteError, located
 from portackpt.plugins import Probe, Progress
@@ -89,7 +90,8 @@ class Npz:
                 array = open_array(FileRange(file, 0, file.size))
             return Checkpoint(array, self.name, notes=(_NOTE,))
         file.close()
-        return Checkpoint(_arrays(open_archive(path)), self.name)
+        with paused_collector():
+            return Checkpoint(_arrays(open_archive(path)), self.name)
 
     def write(
         self,

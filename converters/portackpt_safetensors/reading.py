@@ -9,6 +9,7 @@ from types import MappingProxyType
 from typing import Any, TypeAlias
 
 from portackpt.bytesource import File, FileRange
+from portackpt.collector import paused_collector
 from portackpt.dtypes import DType
 from portackpt.errors import DamagedError, RefusedError
 from portackpt.tensor import Strided, Tensor, c_strides
@@ -33,6 +34,11 @@ class Contents:
 
 def read_file(path: Path) -> Contents:
     """The tensors of one file, in the order of its header."""
+    with paused_collector():
+        return _read_file(path)
+
+
+def _read_file(path: Path) -> Contents:
     file = File(path)
     header = read(file)
     start = header.start

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from portackpt.checkpoint import Checkpoint
+from portackpt.collector import paused_collector
 from portackpt.errors import InputError, UnknownFormatError, UsageError
 from portackpt.plugins import Probe, Progress
 from portackpt.tree import PLAIN, Object
@@ -90,10 +91,12 @@ class Safetensors:
         if not isinstance(entry, str):
             tree = dict(contents.tensors)
             return Checkpoint(tree, self.name, framework, details=details, notes=notes)
-        document = read(entry, contents.tensors)
+        with paused_collector():
+            document = read(entry, contents.tensors)
+            tree = tree_of(document, contents.tensors)
         return Checkpoint(
-            tree_of(document, contents.tensors), self.name, document.framework or framework,
-            document.framework_version, document.step, details, notes,
+            tree, self.name, document.framework or framework, document.framework_version,
+            document.step, details, notes,
         )  # fmt: skip
 
     def write(
@@ -108,7 +111,8 @@ class Safetensors:
         if step is not None:
             raise UsageError("safetensors keeps no steps", str(path))
         kept = checkpoint.details_for(self.name)
-        spelled = spell(checkpoint)
+        with paused_collector():
+            spelled = spell(checkpoint)
         metadata = _metadata(checkpoint, kept)
         if not _means_directory(path, "index" in kept):
             if spelled.entry is not None:
