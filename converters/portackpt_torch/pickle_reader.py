@@ -13,7 +13,7 @@ description: it may contain cycles, and may be far larger when written out than 
 Who walks it bounds the walk (`values` does, and turns it into a tree).
 
 Refused: INST, OBJ, textual PERSID, extension codes, DUP and out-of-band buffers, which no
-checkpoint needs, and what goes past the limits here and in `opcodes`.
+checkpoint needs, and what goes past the limits here, in `opcodes` and `pickle_state`.
 """
 
 from __future__ import annotations
@@ -27,12 +27,12 @@ from portackpt_torch.opcodes import (
     AFTER_MARK,
     OTHERS,
     REFUSED,
-    State,
     unpack_i4,
     unpack_u2,
     unpack_u4,
     utf8,
 )
+from portackpt_torch.pickle_state import State
 from portackpt_torch.pickled import Persistent, Raw, call
 
 MAX_BYTES = 256 << 20
