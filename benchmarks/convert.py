@@ -10,7 +10,6 @@ turn, median of the runs. Memory is the peak above an interpreter that does noth
 import argparse
 import json
 import os
-import resource
 import shutil
 import statistics
 import subprocess
@@ -131,14 +130,11 @@ def _child(command: list[str]) -> tuple[float, int]:
 
 
 def _warm(source: Path) -> None:
-    """The source into the page cache, and memory back from the host, so that touching is fast."""
-    files = [source] if source.is_file() else [path for path in source.rglob("*") if path.is_file()]
-    for path in files:
-        with path.open("rb") as file:
-            while file.read(16 << 20):
-                pass
-    block = bytearray(512 << 20)
-    block[:: resource.getpagesize()] = bytes(len(block) // resource.getpagesize())
+    """The source into the page cache, and memory back from the host, so that touching is fast.
+
+    In a process of its own: a child's peak memory counts from what its parent has.
+    """
+    _run_python(_WARM, source)
 
 
 def _remove(place: Path, prefix: str) -> None:
@@ -152,6 +148,18 @@ def _run_python(code: str, *arguments: object) -> None:
     subprocess.run([sys.executable, "-c", code, *map(str, arguments)], check=True,
                    stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)  # fmt: skip
 
+
+_WARM = """
+import pathlib, sys
+source = pathlib.Path(sys.argv[1])
+for path in [source] if source.is_file() else source.rglob("*"):
+    if path.is_file():
+        with path.open("rb") as file:
+            while file.read(16 << 20):
+                pass
+block = bytearray(512 << 20)
+block[::4096] = bytes(len(block) // 4096)
+"""
 
 _TRAIN = """
 import sys, torch
