@@ -40,14 +40,15 @@ def _any_object(node: Object) -> bool:
     return True
 
 
-def _any_attribute(name: str) -> bool:
-    return True
+def _kept_attribute(name: str) -> bool:
+    # what torch puts off is done to the values: another reader knows of nothing that is put off
+    return name not in ("conj", "neg")
 
 
 _EVERYTHING = Vocabulary(
     keys=frozenset((*PLAIN, tuple, Object)),
     objects=_any_object,
-    attributes=_any_attribute,
+    attributes=_kept_attribute,
     shared=True,
     remarks={
         name: f"other readers give its bytes, in one more dimension: view them as {name}"
