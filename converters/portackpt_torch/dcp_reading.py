@@ -9,8 +9,9 @@ from typing import Any, TypeAlias
 
 from portackpt import box
 from portackpt.bytesource import ByteSource, File, FileRange, InMemory, Sequential
+from portackpt.deferred import carried_out
 from portackpt.dtypes import UINT8, DType
-from portackpt.errors import DamagedError, InputError, RefusedError, UnsupportedError
+from portackpt.errors import DamagedError, InputError, RefusedError
 from portackpt.tensor import Strided, Tensor, Tiled, c_strides
 from portackpt.tree import MAX_DEPTH, Node
 from portackpt_torch import reading
@@ -68,8 +69,8 @@ class ItemBytes:
     """The bytes, in C order, of the one tensor that torch.save wrote into a range of a file.
 
     That it is such a tensor is found out when it is first read; a small one is read whole, each
-    time. One that is still to be negated or conjugated is refused where a dtype is expected:
-    whoever expects bytes only knows of that.
+    time. What torch put off (a conjugation) is carried out where a dtype is expected: whoever
+    expects bytes only knows of it.
     """
 
     __slots__ = ("_expected", "_range", "_source", "nbytes")
@@ -102,6 +103,8 @@ class ItemBytes:
         if not isinstance(tensor, Tensor):
             raise DamagedError(f"expected a tensor, found a {type(tensor).__name__}", where)
         self._check(tensor, where)
+        if self._expected is not None:
+            tensor = carried_out(tensor, {})
         layout = tensor.layout
         if isinstance(layout, Strided) and layout.is_contiguous(tensor.dtype, tensor.shape):
             self._source = (layout.source, layout.offset)
@@ -116,12 +119,6 @@ class ItemBytes:
             raise DamagedError(
                 f"expected a {dtype} tensor of shape {shape}, "
                 f"found {tensor.dtype} of shape {tensor.shape}",
-                where,
-            )
-        if self._expected and not tensor.attributes.keys().isdisjoint(("conj", "neg")):
-            raise UnsupportedError(
-                "a tensor that is to be negated or conjugated; save it after resolve_conj() and "
-                "resolve_neg()",
                 where,
             )
 
