@@ -61,7 +61,7 @@ class PyTorch:
 
         if step is not None:
             raise UsageError("a torch.save file holds one checkpoint and no step")
-        details = checkpoint.details if checkpoint.format == self.name else {}
+        details = checkpoint.details_for(self.name)
         with staged_file(path, overwrite=overwrite) as staged, Writer(staged) as file:
             write_archive(file, checkpoint.tree, details, progress)
 
