@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import re
 from dataclasses import replace
-from functools import cached_property
 from pathlib import Path
 
 from portackpt import plugins
@@ -36,6 +35,22 @@ from portackpt_containers.unpacking import GZIP, Private, first_names, hold, unp
 _STEP = re.compile(r"checkpoint[-_](\d{1,18})")
 
 
+def _any(name: str) -> bool:
+    return True
+
+
+def _part(name: Node, tree: Node) -> Vocabulary | None:
+    """The vocabulary of the format that writes a part of this name; files as they are have none."""
+    format = guessed(str(name), tree)
+    return None if format in (TEXT, BYTES) else plugins.get(format).vocabulary
+
+
+_VOCABULARY = Vocabulary(
+    containers=frozenset((dict,)), attributes=_any, any_root=False, renames=renames, parts=_part
+)
+"""Names of files, and under each what its format holds."""
+
+
 class DirectoryFormat:
     """Folders and archives of checkpoints."""
 
@@ -43,18 +58,8 @@ class DirectoryFormat:
     framework: str | None = None
     summary = "folders and archives of several files: Trainer, accelerate, Composer, SB3, AllenNLP"
     suffixes: tuple[str, ...] = (".zip", ".tar", ".tar.gz", ".tgz")
+    vocabulary: Vocabulary | None = _VOCABULARY
     holds_steps = False
-
-    @cached_property
-    def vocabulary(self) -> Vocabulary | None:
-        """Names of files, and under each what its format holds."""
-        return Vocabulary(
-            containers=frozenset((dict,)),
-            attributes=_any,
-            any_root=False,
-            renames=renames,
-            parts=_part,
-        )
 
     def recognize(self, probe: Probe) -> bool:
         try:
@@ -108,16 +113,6 @@ class DirectoryFormat:
 
 
 _ARCHIVED = ("stable-baselines3", "composer", "allennlp")
-
-
-def _any(name: str) -> bool:
-    return True
-
-
-def _part(name: Node, tree: Node) -> Vocabulary | None:
-    """The vocabulary of the format that writes a part of this name; files as they are have none."""
-    format = guessed(str(name), tree)
-    return None if format in (TEXT, BYTES) else plugins.get(format).vocabulary
 
 
 def _is_container(probe: Probe) -> bool:

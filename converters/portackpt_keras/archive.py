@@ -126,7 +126,7 @@ def _checked() -> None:
 class _Temporary(File):
     """A file that is removed with the last that refers to it."""
 
-    __slots__ = ("__weakref__", "_folder")
+    __slots__ = ("_folder",)
 
     def __init__(self, folder: Path) -> None:
         super().__init__(folder / WEIGHTS)

@@ -1,4 +1,4 @@
-"""Makes the containers of tests/data/directory with torch: `python tests/data/make_directory.py`."""
+"""Makes the files of tests/data/directory with torch: `python tests/data/make_directory.py`."""
 
 import tarfile
 import zipfile

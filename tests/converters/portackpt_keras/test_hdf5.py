@@ -1,5 +1,6 @@
 """HDF5 files: h5py judges what is written, and writes what is read."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -89,11 +90,12 @@ def test_it_spells_bfloat16_as_keras_does(tmp_path: Path) -> None:
 def test_it_reads_compressed_and_chunked_values(tmp_path: Path) -> None:
     values = np.arange(3000 * 7, dtype="f4").reshape(3000, 7)
     with h5py.File(tmp_path / "a.h5", "w") as file:
-        for name, options in {
+        kinds: dict[str, dict[str, Any]] = {
             "gzip": {"compression": "gzip", "shuffle": True, "fletcher32": True},
             "lzf": {"compression": "lzf", "chunks": (64, 3)},
             "chunked": {"chunks": (1000, 7), "maxshape": (None, 7)},
-        }.items():
+        }
+        for name, options in kinds.items():
             file.create_dataset(name, data=values, **options)
         file.create_dataset("filled", (10, 10), "i4", fillvalue=7)
         file.create_dataset("sparse", (100, 100), "i4", chunks=(10, 10), fillvalue=-1)
@@ -260,7 +262,7 @@ def test_it_refuses_what_leads_elsewhere(tmp_path: Path) -> None:
     path = tmp_path / "a.h5"
     secret = tmp_path / "secret"
     secret.write_bytes(b"s" * 80)
-    for name, make in {
+    makers: dict[str, Callable[[Any], object]] = {
         "a soft link": lambda file: file.__setitem__("x", h5py.SoftLink("/y")),
         "a link to another file": lambda file: file.__setitem__(
             "x", h5py.ExternalLink(str(secret), "/")
@@ -270,7 +272,8 @@ def test_it_refuses_what_leads_elsewhere(tmp_path: Path) -> None:
         ),
         "a virtual dataset": _virtual,
         "a loop, or a bomb": lambda file: file.create_group("x").__setitem__("y", file["/"]),
-    }.items():
+    }
+    for name, make in makers.items():
         with h5py.File(path, "w") as file:
             make(file)
         with pytest.raises(RefusedError, match=f"/x.*{name}"):

@@ -1,6 +1,7 @@
 """HDF5 files made to break readers: data or an error of ours, soon, and nothing else happens."""
 
 import io
+import subprocess
 import sys
 import time
 from contextlib import suppress
@@ -38,10 +39,10 @@ def read_all(path: Path) -> None:
 
 
 @pytest.mark.skipif(not CORPUS.is_dir(), reason="the corpus of hostile HDF5 files is not here")
-def test_it_survives_every_published_exploit() -> None:
-    paths = sorted(CORPUS.iterdir())
-    assert len(paths) == 44
-    for path in paths:
+def test_it_survives_published_exploits() -> None:
+    """A sample, with one that crashes HDF5; `tests/faults` opens all of them under watch."""
+    paths = sorted(CORPUS.iterdir())[::8]
+    for path in [*paths, CORPUS / "cve-2025-6269-1.h5"]:
         begun = time.monotonic()
         with suppress(InputError):
             read_all(path)
@@ -92,9 +93,9 @@ class _Answers:
     """A child that answers what it likes."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, code: str) -> None:
-        real = hdf5.subprocess.Popen
+        real = subprocess.Popen
         monkeypatch.setattr(
-            hdf5.subprocess,
+            subprocess,
             "Popen",
             lambda command, **options: real([command[0], "-c", code], **options),
         )
