@@ -22,6 +22,7 @@ from itertools import islice
 from pathlib import Path
 
 from portackpt.checkpoint import Checkpoint
+from portackpt.collector import paused_collector
 from portackpt.dtypes import TABLE
 from portackpt.errors import UsageError
 from portackpt.plugins import Probe, Progress
@@ -71,7 +72,8 @@ class Orbax:
         from portackpt_jax.orbax.items import open_checkpoint
 
         chosen, which = places.choose(path, step)
-        opened = open_checkpoint(chosen)
+        with paused_collector():
+            opened = open_checkpoint(chosen)
         return Checkpoint(
             opened.tree, self.name, self.framework, None, which, opened.details,
             (NO_CHECKSUMS, *opened.notes),

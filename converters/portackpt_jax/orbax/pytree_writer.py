@@ -14,6 +14,7 @@ from typing import Any, Protocol
 
 import msgspec
 
+from portackpt.collector import paused_collector
 from portackpt.dtypes import DType
 from portackpt.errors import WriteError
 from portackpt.plugins import Progress
@@ -58,7 +59,8 @@ def write_pytree(
     plain: bool = False,
 ) -> None:
     """Write `tree` into `directory`, which exists and is empty; `plain` is without a database."""
-    found = list(leaves(tree))
+    with paused_collector():
+        found = list(leaves(tree))
     if plain:
         _write_arrays(found, DirectoryWriter(directory), progress)
     else:
