@@ -51,12 +51,12 @@ def portackpt(*arguments: str) -> None:
 def compare(saved: Path, orbax: Path, tensorflow: Path) -> None:
     """What the frameworks' own readers return, against what PyTorch saved."""
     import numpy as np
-    import orbax.checkpoint
+    import orbax.checkpoint as ocp
     import tensorflow as tf
     import torch
 
     weight = torch.load(saved, weights_only=True)["optimizer"]["state"][0]["exp_avg"].numpy()
-    restored = orbax.checkpoint.StandardCheckpointer().restore(orbax.absolute())
+    restored = ocp.StandardCheckpointer().restore(orbax.absolute())
     there = restored["optimizer"]["state"]["0"]["exp_avg"]
     reader = tf.train.load_checkpoint(str(tensorflow))
     here = reader.get_tensor("optimizer/state/0/exp_avg/.ATTRIBUTES/VARIABLE_VALUE")
