@@ -29,7 +29,7 @@ def cases() -> dict[str, Callable[[Any], Any]]:
     """A scheduler of each class, and nested ones, as functions of the optimizer."""
     from torch.optim import lr_scheduler as s
 
-    def cyclic(mode: str, **more: Any) -> Callable[[Any], Any]:
+    def cyclic(mode: Any, **more: Any) -> Callable[[Any], Any]:
         return lambda o: s.CyclicLR(
             o, [0.1, 0.2], 0.5, step_size_up=5, step_size_down=7, mode=mode, gamma=0.95, **more
         )
@@ -168,7 +168,7 @@ def live(node: Any) -> Any:
     """A node as the object torch loads."""
     if isinstance(node, Object):
         assert node.type == "collections.Counter"
-        return Counter(node.args[0])
+        return Counter(node.entries)
     if isinstance(node, dict):
         return {key: live(value) for key, value in node.items()}
     return [live(item) for item in node] if isinstance(node, list) else node

@@ -20,8 +20,8 @@ from portackpt.schedules.schedule import (
     unknown,
 )
 
-REPLAYED = 100_000
-"""Ticks up to which a chain without a formula is checked."""
+REPLAYED = 50_000
+"""Ticks, over all groups, up to which a chain without a formula is checked."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +44,7 @@ def edits(schedule: Schedule) -> tuple[Edit, ...]:
     current = schedule.current
     if current is None or unknown(schedule) or schedule.position < 0:
         return ()
-    if isinstance(schedule.form, Chain) and schedule.position > REPLAYED:
+    if isinstance(schedule.form, Chain) and schedule.position * schedule.groups > REPLAYED:
         return ()
     found = []
     for group, rate in enumerate(current[: schedule.groups]):

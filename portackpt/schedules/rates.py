@@ -19,7 +19,7 @@ from portackpt.schedules.schedule import (
     unknown,
 )
 
-MAX_REPLAY = 10_000_000
+MAX_REPLAY = 100_000
 """Ticks that a recursion is followed, at most."""
 
 

@@ -135,7 +135,8 @@ def test_it_carries_the_raw_stream(source: Any, target: Any, draws: int) -> None
     moved = move(stream, HOMES[target])
     assert moved.fate is Fate.EXACT
     assert moved.stream is not None
-    other = target(moved.stream.state)
+    state: Any = moved.stream.state
+    other = target(state)
     assert other.draw(1300) == one.draw(1300)
 
 
@@ -161,7 +162,7 @@ def test_it_keeps_the_place_after_seeding() -> None:
     state = from_torch(data)
     assert (state.position, state.torch_next) == (624, 0)
     assert to_torch(state) == data
-    assert state.words == tuple(np.random.RandomState(3).get_state()[1].tolist())
+    assert state.words == Numpy(start=3).state().words
 
 
 @pytest.mark.parametrize("draws", DRAWS)
@@ -171,7 +172,8 @@ def test_it_gives_back_the_states_of_numpy_and_python(draws: int) -> None:
     two.draw(draws)
     one.generator.standard_normal()
     two.generator.gauss(0, 1)
-    name, words, *rest = one.generator.get_state()
+    legacy: Any = one.generator.get_state()
+    name, words, *rest = legacy
     assert to_numpy(one.state()) == (name, tuple(words.tolist()), *rest)
     assert to_python(two.state()) == two.generator.getstate()
     # numpy's dict and a pickled tuple of it say the same
@@ -185,7 +187,8 @@ def test_it_moves_into_a_generator_of_numpy() -> None:
     source = np.random.RandomState(5)
     source.bytes(100)
     generator = np.random.MT19937()
-    generator.state = to_numpy_dict(from_numpy(source.get_state()))
+    state: Any = to_numpy_dict(from_numpy(source.get_state()))
+    generator.state = state
     assert from_numpy(generator.state).words == from_numpy(source.get_state()).words
     drawn = np.random.Generator(generator).integers(0, 1 << 32, 700, dtype=np.uint32)
     assert drawn.tolist() == source.randint(0, 1 << 32, 700, dtype=np.uint32).tolist()

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import math
 import random
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -53,6 +55,7 @@ from portackpt.schedules import (
 )
 from portackpt.schedules.expression import COUNT, PYTHON, Printer, lookup, named, where
 from portackpt.schedules.expression import less as less_than
+from portackpt.tree import Object
 
 
 def plain(form: Form, base: float = 0.1, position: int = 0) -> Schedule:
@@ -344,7 +347,8 @@ def test_it_lowers_rates_on_a_plateau_as_torch_does(seed: int) -> None:
         made, mode, 0.5, plateau.patience, 0.05, threshold_mode, plateau.cooldown,
         [0.001, 0.01], 1e-3,
     )  # fmt: skip
-    state, rates = plateau.start, torch_cases.RATES
+    state = plateau.start
+    rates: tuple[float, ...] = torch_cases.RATES
     for _ in range(120):
         metric = dice.choice([dice.random(), 0.5, 0.4, -0.1])
         scheduler.step(metric)
@@ -421,3 +425,29 @@ def test_it_names_the_schedules_it_knows() -> None:
         hugging_face("lineal", (0.1,), 0)
     with pytest.raises(UsageError, match=r"linear: .*unexpected keyword argument 'power'"):
         hugging_face("linear", (0.1,), 0, 10, power=2)
+
+
+# without torch -----------------------------------------------------------------------------------
+
+WRITTEN = json.loads((Path(__file__).parents[1] / "data/schedules/torch.json").read_text())
+
+
+def as_node(value: Any) -> Any:
+    """A value of the file as a reader of pickles gives it."""
+    if isinstance(value, dict) and [*value] == ["Counter"]:
+        return Object("collections.Counter", entries=dict(value["Counter"]))
+    if isinstance(value, dict):
+        return {key: as_node(item) for key, item in value.items()}
+    return [as_node(item) for item in value] if isinstance(value, list) else value
+
+
+@pytest.mark.parametrize("name", torch_cases.NAMES)
+def test_it_goes_on_from_what_torch_wrote(name: str) -> None:
+    """The same as above, from a file that torch wrote (tests/data/make_schedules.py)."""
+    from portackpt_torch.dialect.schedules import lift
+
+    found = WRITTEN[name]
+    schedule = continued(lift(as_node(found["state"]), found["groups"]))
+    for count, rates in found["rates"].items():
+        for group, rate in enumerate(rates):
+            assert value(schedule, int(count), group) == pytest.approx(rate, rel=1e-12, abs=1e-14)

@@ -77,12 +77,13 @@ def spell(schedule: Schedule, group: int = 0, name: str = "schedule") -> Spelled
     inner = code.define(schedule, group, f"{name}_of_float")
     text = "\n".join([*code.lines, *_entrance(name, inner, schedule.clock)])
     text = f"{_imports(text)}\n{text}"
-    detail = PRECISION
+    detail, consequence = PRECISION, ""
     if code.tabled:
-        detail += f"; a table of {HORIZON} updates, after which the rate stays"
+        detail += f"; a table of {HORIZON} rates, computed when the code runs"
+        consequence = f"after {HORIZON} more ticks the rate stays"
     if isinstance(schedule.form, OneCycle):
         detail += "; past the last count the rate stays, where torch raises an error"
-    return Spelled(text, Fate.EQUIVALENT, FLOAT32, detail)
+    return Spelled(text, Fate.EQUIVALENT, FLOAT32, detail, consequence)
 
 
 def spell_momentum(schedule: Schedule, group: int = 0, name: str = "momentum") -> Spelled | None:
@@ -104,6 +105,8 @@ def _imports(text: str) -> str:
     found = ["import jax.numpy as jnp"]
     if "math." in text:
         found.insert(0, "import math")
+    if "np.array(" in text:
+        found.append("import numpy as np")
     if "optax." in text:
         found.append("import optax")
     if "bisect_right(" in text:
@@ -179,7 +182,7 @@ class _Code:
         start = 0 if schedule.current is None else schedule.position
         self.lines += [
             *table_code(schedule, group, f"{name}_table").splitlines(),
-            f"{name}_table = jnp.asarray({name}_table)",
+            f"{name}_table = jnp.asarray(np.array({name}_table))",
             "",
             "",
             f"def {name}(count):",

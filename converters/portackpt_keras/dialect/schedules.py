@@ -88,8 +88,9 @@ def spell(
     formula = expression(schedule, group)
     if formula is None:
         code = _table(schedule, group, name, accumulation)
-        more = f"; a table of {HORIZON} updates, after which the rate stays"
-        return Spelled(code, Fate.EQUIVALENT, FLOAT32, detail + more)
+        detail += f"; a table of {HORIZON} rates, computed when the code runs"
+        consequence = f"after {HORIZON} more ticks the rate stays"
+        return Spelled(code, Fate.EQUIVALENT, FLOAT32, detail, consequence)
     code = _function(name, substitute(formula, _count(schedule, accumulation)))
     return Spelled(code, Fate.EQUIVALENT, FLOAT32, f"{detail}; a subclass, computed in floatx")
 
@@ -142,7 +143,8 @@ def _table(schedule: Schedule, group: int, name: str, accumulation: int) -> str:
         f'place = ops.cast(ops.clip({place}, 0, {HORIZON - 1}), "int32")',
         f"return ops.take(ops.convert_to_tensor({name}_table, dtype), place)",
     ]
-    return _subclass(name, body, f"{table_code(schedule, group, f'{name}_table')}\n\n\n")
+    table = table_code(schedule, group, f"{name}_table")
+    return _subclass(name, body, f"{table}\n{name}_table = np.array({name}_table)\n\n\n")
 
 
 def _subclass(name: str, body: list[str], before: str = "") -> str:
@@ -168,6 +170,8 @@ def _subclass(name: str, body: list[str], before: str = "") -> str:
 
 def _imports(text: str) -> str:
     found = ["import keras", "from keras import ops"]
+    if "np.array(" in text:
+        found.insert(1, "import numpy as np")
     if "math." in text:
         found.insert(0, "import math\n")
     if "bisect_right(" in text:

@@ -11,6 +11,7 @@ from typing import Any
 
 from portackpt.ledger import Fate
 from portackpt.schedules import (
+    UPDATES,
     Chain,
     Code,
     Constant,
@@ -40,6 +41,7 @@ from portackpt_torch.dialect.schedule_states import class_of, groups_of, kind_of
 
 FLOAT32 = 2e-7
 """What schedules that were computed in float32 differ by from torch's, relative to the highest."""
+STAYS = "the learning rate stays as it is"
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,42 +62,42 @@ def lower(schedule: Schedule, name: str = "scheduler") -> Lowered:
     """torch's scheduler that goes on as `schedule` does; the code calls it `name`."""
     if isinstance(schedule.form, Code):
         return _lambda_again(schedule, name)
-    if schedule.framework == "pytorch" and kind_of(schedule):
-        spelled = Spelled("", Fate.EXACT, None, f"torch's own {kind_of(schedule)}")
-    else:
+    own = schedule.framework == "pytorch" and kind_of(schedule) is not None
+    if not own:
         schedule = replace(_flat(continued(schedule)), extras={})
-        foreign = schedule.framework not in (None, "pytorch")
-        spelled = Spelled("", Fate.EQUIVALENT, FLOAT32 if foreign else 1e-12)
-    reason = unknown(schedule)
-    if reason and not isinstance(schedule.form, Plateau):
-        spelled = Spelled("", Fate.DROPPED, None, reason, "the learning rate stays as it is")
-    kind = kind_of(schedule)
-    if kind is None:
-        spelled = replace(
-            spelled,
-            detail=spelled.detail or "no class of torch has this formula: LambdaLR with a function",
-        )
     code = _Code()
     code.construct(schedule, name)
     text = "\n".join([*code.imports(), "", *code.lines])
-    return Lowered(
-        kind or "LambdaLR", state_of(schedule), groups_of(schedule), replace(spelled, code=text)
-    )
+    kind = kind_of(schedule) or "LambdaLR"
+    spelled = _spelled(schedule, kind, own, text)
+    return Lowered(kind, state_of(schedule), groups_of(schedule), spelled)
+
+
+def _spelled(schedule: Schedule, kind: str, own: bool, code: str) -> Spelled:
+    reason = "" if isinstance(schedule.form, Plateau) else unknown(schedule)
+    details = [reason] if reason else []
+    if schedule.clock != UPDATES:
+        clock = schedule.clock
+        details.append(f"step() is called {clock.ticks} times every {clock.per} updates")
+    if own:
+        details.insert(0, f"torch's own {kind}")
+        return Spelled(code, Fate.EXACT, None, "; ".join(details))
+    if reason:
+        return Spelled(code, Fate.DROPPED, None, "; ".join(details), STAYS)
+    if kind == "LambdaLR":
+        details.insert(0, "no class of torch has this formula: LambdaLR with a function")
+    foreign = schedule.framework not in (None, "pytorch")
+    return Spelled(code, Fate.EQUIVALENT, FLOAT32 if foreign else 1e-12, "; ".join(details))
 
 
 def _lambda_again(schedule: Schedule, name: str) -> Lowered:
-    form = schedule.form
-    assert isinstance(form, Code)
-    lost = schedule.framework != "pytorch"
-    spelled = Spelled(
-        f"# {name}: construct it as the training program did ({form.reason})",
-        Fate.DROPPED if lost else Fate.EXACT,
-        None,
-        form.reason,
-        "the learning rate stays as it is" if lost else "",
-    )
-    state = {} if lost else state_of(schedule)
-    return Lowered("LambdaLR", state, groups_of(schedule) if schedule.base_lrs else (), spelled)
+    reason = unknown(schedule)
+    code = f"# {name}: construct it as the training program did ({reason})"
+    groups = groups_of(schedule) if schedule.base_lrs else ()
+    if schedule.framework == "pytorch":
+        spelled = Spelled(code, Fate.EXACT, None, reason)
+        return Lowered("LambdaLR", state_of(schedule), groups, spelled)
+    return Lowered("LambdaLR", {}, groups, Spelled(code, Fate.DROPPED, None, reason, STAYS))
 
 
 def _flat(schedule: Schedule) -> Schedule:
@@ -217,8 +219,10 @@ def _arguments(form: Form, schedule: Schedule) -> dict[str, Any]:
         case Step():
             return {"step_size": form.size, "gamma": form.gamma}
         case MultiStep():
-            times = [m for m, n in sorted(form.milestones) for _ in range(n)]
-            return {"milestones": times, "gamma": form.gamma}
+            # a mapping to how often is what MultiStepLR makes of a list
+            counts = dict(sorted(form.milestones))
+            once = all(times == 1 for times in counts.values())
+            return {"milestones": [*counts] if once else counts, "gamma": form.gamma}
         case Polynomial():
             return {"total_iters": form.steps, "power": form.power}
         case Cosine():

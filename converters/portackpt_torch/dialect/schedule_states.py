@@ -161,7 +161,7 @@ def _configuration(form: Form, schedule: Schedule) -> dict[Node, Node]:
         case Step():
             return {"step_size": form.size, "gamma": form.gamma}
         case MultiStep():
-            counts = Object("collections.Counter", args=(dict(form.milestones),))
+            counts = Object("collections.Counter", entries=dict(form.milestones))
             return {"milestones": counts, "gamma": form.gamma}
         case Polynomial(end=end, begin=0, cycle=False) if end == 0:
             return {"total_iters": form.steps, "power": form.power}

@@ -48,7 +48,7 @@ from portackpt_torch.dialect.state_reader import Reader, is_narrow, mapping, num
 
 FRAMEWORK = "pytorch"
 MAX_NESTING = 16
-MAX_MILESTONES = 1 << 20
+MAX_MILESTONES = 4096
 
 
 def is_scheduler(node: Node) -> bool:
@@ -140,8 +140,12 @@ def _lambda(reader: Reader, groups: list[dict[Node, Node]], count: int) -> Form:
 
 def _multi_step(reader: Reader, groups: list[dict[Node, Node]], count: int) -> Form:
     found = mapping(reader.state["milestones"])
-    if found is None or len(found) > MAX_MILESTONES:
+    if found is None:
         raise DamagedError("expected a Counter of milestones", "milestones")
+    if len(found) > MAX_MILESTONES:
+        raise RefusedError(
+            f"{len(found)} milestones, at most {MAX_MILESTONES} are read", "milestones"
+        )
     times = [(number(m, "milestones"), number(n, f"milestones[{m}]")) for m, n in found.items()]
     if any(m != int(m) or n != int(n) for m, n in times):
         raise DamagedError("expected whole numbers", "milestones")

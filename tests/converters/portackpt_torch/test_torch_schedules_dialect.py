@@ -19,6 +19,7 @@ from portackpt.ledger import Fate
 from portackpt.schedules import (
     After,
     Chain,
+    Clock,
     Code,
     Cosine,
     Cyclic,
@@ -33,6 +34,7 @@ from portackpt.schedules import (
     Schedule,
     Sequence,
     WarmRestarts,
+    continued,
     declare,
     edits,
     hugging_face,
@@ -130,7 +132,7 @@ def test_it_reads_rates_that_are_tensors() -> None:
         for key, item in scheduler.state_dict().items()
     }
     schedule = lift(state, [{"lr": from_array(made.param_groups[0]["lr"].numpy())}])
-    assert schedule.base_lrs == (pytest.approx(0.1),)
+    assert list(schedule.base_lrs) == pytest.approx([0.1])
     assert edits(schedule) == ()
     assert value(schedule, 300) == pytest.approx(0.1 * 0.99**300)
 
@@ -149,6 +151,37 @@ def test_it_says_that_a_lambda_is_lost() -> None:
     assert lowered.spelled.fate is Fate.EXACT  # as far as torch itself keeps it
     assert lowered.state == scheduler.state_dict()
     assert lower(replace(schedule, framework="jax")).spelled.fate is Fate.DROPPED
+
+
+def test_a_lambda_in_a_sequence_is_the_program_s_too() -> None:
+    from torch.optim import lr_scheduler as s
+
+    made = cases.optimizer()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        parts = [s.LambdaLR(made, lambda count: (count + 1) / 5), s.CosineAnnealingLR(made, 20)]
+        scheduler = s.SequentialLR(made, parts, [5])
+        for _ in range(3):
+            cases.tick(made, scheduler)
+        schedule = lift(scheduler.state_dict(), made.param_groups)
+        lowered = lower(schedule)
+        assert lowered.spelled.fate is Fate.EXACT
+        assert "functions of the training program" in lowered.spelled.detail
+        assert repr(cases.live(lowered.state)) == repr(scheduler.state_dict())
+        for _ in range(3):
+            cases.tick(made, scheduler)
+        # past the warm-up, nothing of it is needed any more
+        later = lift(scheduler.state_dict(), made.param_groups)
+        assert unknown(later) == ""
+        later = continued(later)
+        for count in range(6, 30):
+            assert value(later, count) == pytest.approx(cases.rates(made)[0], rel=1e-12)
+            cases.tick(made, scheduler)
+
+
+def test_it_says_how_often_to_step() -> None:
+    schedule = Schedule(Exponential(0.9), 3, (0.1,), clock=Clock(1, 500))
+    assert lower(schedule).spelled.detail == "step() is called 1 times every 500 updates"
 
 
 def test_it_says_that_a_scale_function_is_lost() -> None:
@@ -213,7 +246,7 @@ def as_written(state: Any) -> Any:
     from collections import Counter
 
     if isinstance(state, Counter):
-        return Object("collections.Counter", args=(dict(state),))
+        return Object("collections.Counter", entries=dict(state))
     if isinstance(state, dict):
         return {key: as_written(item) for key, item in state.items()}
     return [as_written(item) for item in state] if isinstance(state, list) else state
@@ -273,6 +306,16 @@ def test_it_says_what_is_wrong_with_a_state(state: Any, message: str) -> None:
     with pytest.raises(DamagedError) as caught:
         lift(state)
     assert str(caught.value) == message
+
+
+def test_a_counter_is_not_written_out() -> None:
+    """A milestone given a thousand million times is one number in the file, and here."""
+    state = {"last_epoch": 3, "base_lrs": [0.1], "milestones": {5: 10**9}, "gamma": 0.5}
+    schedule = lift(state)
+    assert value(schedule, 5) == 0.0
+    assert "milestones={5: 1000000000}" in lower(schedule).spelled.code
+    with pytest.raises(RefusedError, match="5000 milestones, at most 4096 are read"):
+        lift({**state, "milestones": dict.fromkeys(range(5000), 1)})
 
 
 def test_it_refuses_schedulers_without_end() -> None:
