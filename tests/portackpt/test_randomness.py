@@ -98,7 +98,8 @@ class Numpy:
     def __init__(self, state: Twister | None = None, start: int = 1) -> None:
         self.generator = np.random.RandomState(start)
         if state is not None:
-            self.generator.set_state(to_numpy(state))
+            packed: Any = to_numpy(state)
+            self.generator.set_state(packed)
 
     def draw(self, count: int) -> list[int]:
         words = self.generator.randint(0, 1 << 32, count, dtype=np.uint32)
@@ -204,7 +205,8 @@ def test_a_normal_held_back_is_the_next_one() -> None:
     for library, target in ((Library.NUMPY, Numpy), (Library.PYTHON, Python)):
         moved = move(RandomStream("cpu", Library.TORCH_CPU, state), library)
         assert moved.stream is not None
-        one: Any = target(moved.stream.state)
+        carried: Any = moved.stream.state
+        one: Any = target(carried)
         twister: Any = one.generator
         drawn = twister.standard_normal() if library is Library.NUMPY else twister.gauss(0, 1)
         assert drawn == held
