@@ -6,7 +6,7 @@ import sys
 
 import click
 
-from portackpt.cli import convert, diff, formats, inspect, validate
+from portackpt.cli import convert, diff, formats, inspect, map, validate
 from portackpt.errors import PortackptError
 
 
@@ -19,7 +19,14 @@ def portackpt() -> None:
     """
 
 
-for command in (inspect.command, convert.command, diff.command, validate.command, formats.command):
+for command in (
+    inspect.command,
+    convert.command,
+    map.command,
+    diff.command,
+    validate.command,
+    formats.command,
+):
     portackpt.add_command(command)
 
 

@@ -47,7 +47,7 @@ SPELLINGS: Table = {
     ),
     Kind.EMBEDDING: (layer(("embedding", "token feature", "weight")),),
     Kind.LAYER_NORM: (_norm,),
-    Kind.RMS_NORM: (_norm,),
+    Kind.RMS_NORM: (layer(("scale", "...", "weight")),),
     Kind.GROUP_NORM: (_norm,),
     Kind.BATCH_NORM: (_batch_norm("batch_stats:"),),
     Kind.MULTIHEAD_ATTENTION: (

@@ -112,7 +112,7 @@ CANONICAL: Mapping[Kind, Mapping[str, str]] = {
     Kind.DEPTHWISE: {"weight": "channel multiplier ...", "bias": "channel multiplier"},
     Kind.EMBEDDING: {"weight": "token feature"},
     Kind.LAYER_NORM: _NORM,
-    Kind.RMS_NORM: _NORM,
+    Kind.RMS_NORM: {"weight": "..."},
     Kind.GROUP_NORM: _NORM,
     Kind.BATCH_NORM: {
         "weight": "channel",

@@ -7,6 +7,7 @@ without one is about how the target builds the layer.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 
 from portackpt.layouts.dialects import Dialect
 from portackpt.layouts.kinds import Kind
@@ -44,6 +45,7 @@ _CONVOLUTIONS = (Kind.CONV1D, Kind.CONV2D, Kind.CONV3D, Kind.DEPTHWISE)
 _TRANSPOSED = (Kind.CONV_TRANSPOSE, Kind.CONV_TRANSPOSE_KERNEL)
 
 
+@lru_cache(maxsize=1 << 10)
 def notes(kind: Kind, source: Dialect, target: Dialect) -> tuple[Note, ...]:
     """What the ledger has to say of a layer of `kind` that moves; nothing within one family."""
     here, there = source.family, target.family

@@ -35,7 +35,7 @@ SPELLINGS: Table = {
     ),
     Kind.EMBEDDING: (layer(("weight", "token feature", "weight")),),
     Kind.LAYER_NORM: (_norm,),
-    Kind.RMS_NORM: (_norm,),
+    Kind.RMS_NORM: (layer(("weight", "...", "weight")),),
     Kind.GROUP_NORM: (_norm,),
     Kind.BATCH_NORM: (
         layer(

@@ -22,6 +22,8 @@ from portackpt.layouts.packing import Packed, Regroup
 Shape: TypeAlias = tuple[int, ...]
 Shapes: TypeAlias = Mapping[str, Shape]
 _SPATIAL = {Kind.CONV1D: 1, Kind.CONV2D: 2, Kind.CONV3D: 3}
+_MAPS = (Kind.CONV_TRANSPOSE, Kind.CONV_TRANSPOSE_KERNEL, Kind.DEPTHWISE)
+"""Kinds of any number of spatial axes, but not of none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,14 +70,32 @@ def translate(
     feature maps before they were flattened. Raises `UsageError` where the leaves do not fit, and
     `AmbiguousError` where a size has to be told.
     """
-    told = dict(options or {})
+    given = {k: v if isinstance(v, int) else tuple(v) for k, v in (options or {}).items()}
+    wanted = None if template is None else tuple(template.items())
+    return _translate(kind, source, target, tuple(leaves.items()), wanted, tuple(given.items()))
+
+
+_Leaves = tuple[tuple[str, Shape], ...]
+
+
+@lru_cache(maxsize=1 << 12)  # the layers of a model are alike
+def _translate(
+    kind: Kind,
+    source: Dialect,
+    target: Dialect,
+    found: _Leaves,
+    template: _Leaves | None,
+    options: tuple[tuple[str, int | tuple[int, ...]], ...],
+) -> Translation:
+    leaves, goals = dict(found), dict(template or ())
+    told = dict(options)
     shape = told.pop("shape", None)
-    wanted = set(template) if template else None
+    wanted = set(goals) or None
     here = _fitting(kind, source, set(leaves), leaves)
-    there = _fitting(kind, target, wanted, template or {})
-    spatial = _spatial(kind, here, there, leaves, template or {}, shape)
+    there = _fitting(kind, target, wanted, goals)
+    spatial = _spatial(kind, here, there, leaves, goals, shape)
     sizes: dict[str, int] = {name: size for name, size in told.items() if isinstance(size, int)}
-    if isinstance(shape, Sequence):
+    if isinstance(shape, tuple):
         sizes["channel"] = shape[0]
         sizes.update({f"space{i}": n for i, n in enumerate(shape[1:])})
     sources = [p for p in _packed(kind, here, spatial) if p.name in leaves]
@@ -83,18 +103,24 @@ def translate(
     for spelling in (here, there):
         sizes.update({axis: len(names) for axis, names in spelling.parts.items()})
     _measure(sources, leaves, sizes)
-    _measure(targets, template or {}, sizes)
+    _measure(targets, goals, sizes)
     _measure(sources, leaves, sizes)
     _indifferent(sources, targets, leaves, sizes)
     return _moves(kind, sources, targets, there, sizes)
 
 
+@lru_cache
 def leaf_names(kind: Kind, dialect: Dialect) -> tuple[str, ...]:
     """Every name that `dialect` has for a leaf of `kind`, in its order."""
     names: dict[str, None] = {}
     for spelling in spellings(dialect, kind):
         names.update(dict.fromkeys(leaf.name for leaf, _ in _expanded(spelling)))
     return tuple(names)
+
+
+def parts_by_leaf(kind: Kind, spelling: Spelling) -> dict[str, frozenset[str]]:
+    """The canonical parts that each leaf of a spelling holds."""
+    return {packed.name: frozenset(packed.holds) for packed in _packed(kind, spelling, 0)}
 
 
 def _fitting(kind: Kind, dialect: Dialect, wanted: set[str] | None, shapes: Shapes) -> Spelling:
@@ -143,7 +169,7 @@ def _spatial(
                 found = spatial_axes(leaf.axes, shapes[leaf.name])
                 if found is not None:
                     wanted = _SPATIAL.get(kind, found)
-                    if found != wanted or found < 0:
+                    if found != wanted or found < (kind in _MAPS):
                         raise UsageError(
                             f"{leaf.name} of {len(shapes[leaf.name])} dimensions is no {kind}: "
                             f"expected axes {leaf.axes!r}"

@@ -144,7 +144,7 @@ def _text(value: AbstractMapping[str, Any], key: str) -> str:
 
 
 def spell(mapping: Mapping) -> str:
-    """The mapping as the text of a file; `parse` gives it back, but for confidences."""
+    """The mapping as the text of a file; `parse` gives it back, but for what is remarked."""
     lines = [] if not mapping.title else [f"title = {quote(mapping.title)}"]
     lines += [f"source = {quote(mapping.source)}", f"target = {quote(mapping.target)}"]
     tables: dict[str, list[tuple[str, Rule]]] = {table: [] for table in _TABLES}
@@ -160,6 +160,8 @@ def spell(mapping: Mapping) -> str:
             width = min(100, max(len(line) for line, _ in rules))
             lines += ["", f"[{table}]"]
             lines += [_remarked(line, rule, width) for line, rule in rules]
+    if mapping.remarks:
+        lines += ["", *[f"# {_CONTROL.sub(' ', remark)}" for remark in mapping.remarks]]
     return "\n".join(lines) + "\n"
 
 

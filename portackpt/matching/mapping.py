@@ -10,15 +10,27 @@ from portackpt.matching.resolution import Resolution, Shapes
 from portackpt.matching.resolver import Resolver
 from portackpt.matching.rules import Rule
 
+SURE = 0.7
+"""From this confidence on, a proposed rule is more than a guess."""
+
 
 @dataclass(frozen=True, slots=True)
 class Mapping:
-    """How names and layouts of a `source` dialect become those of a `target`."""
+    """How names and layouts of a `source` dialect become those of a `target`.
+
+    `remarks` are what a proposal leaves open, for the person who reads it.
+    """
 
     source: Dialect
     target: Dialect
     rules: tuple[Rule, ...]
     title: str = ""
+    remarks: tuple[str, ...] = ()
+
+    @property
+    def doubts(self) -> tuple[Rule, ...]:
+        """Proposed rules that a person should look at before they are used."""
+        return tuple([r for r in self.rules if r.confidence is not None and r.confidence < SURE])
 
     def inverse(self) -> Mapping:
         """The way back."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from portackpt.errors import UsageError, located
+from portackpt.errors import PortackptError, UsageError
 from portackpt.layouts.dialects import Dialect
 from portackpt.layouts.kinds import Kind
 from portackpt.layouts.notes import Note, notes
@@ -45,9 +45,11 @@ class Resolver:
         self._dropped: list[tuple[str, str]] = []
         self._zeros: list[str] = []
         self._tied: list[tuple[str, str]] = []
-        self._filled: dict[str, str] = {}
+        self._filled: dict[str, Rule] = {}
         """The rule that fills each target leaf."""
         self._layers: dict[tuple[Kind, Note], None] = {}
+        self._told: dict[int, tuple[Move, tuple[Note, ...]]] = {}
+        """Notes of moves, which the layers of a model share."""
 
     def resolve(self) -> Resolution:
         instances, unmapped, doubly = group(self._rules, self._here, self._there.dialect.separator)
@@ -58,8 +60,11 @@ class Resolver:
             else:
                 self._faults.unmapped.append(name)
         for instance in instances:
-            with located(f"the rule {instance.compiled.rule}"):
+            try:
                 self._place(instance)
+            except PortackptError as error:
+                error.places = (*error.places, f"the rule {instance.compiled.rule}")
+                raise
         kept, tied_targets = self._rest()
         told = self._faults.told()
         if told:
@@ -143,17 +148,25 @@ class Resolver:
         assert rule.kind is not None
         sources = tuple([self._here.name(instance.leaves[stem]) for stem in move.sources])
         targets = tuple([self._there.name(places[stem]) for stem in move.targets])
-        if len(sources) == 1 and self._again(sources[0], targets, rule):
+        if self._again(sources, targets, rule):
             return
-        told = notes(rule.kind, self._here.dialect, self._there.dialect)
-        held = {
-            part for leaf in (*move.regroup.sources, *move.regroup.targets) for part in leaf.holds
-        } | {part for part, _ in move.lost}
-        about = tuple([note for note in told if note.part in held])
-        self._layers.update({(rule.kind, note): None for note in told if note.part is None})
+        about = self._notes(rule.kind, move)
         self._assignments.append(
             Assignment(sources, targets, move.regroup, rule.kind, about, move.lost)
         )
+
+    def _notes(self, kind: Kind, move: Move) -> tuple[Note, ...]:
+        """The notes about the parts that a move is about; those about the layer are put aside."""
+        known = self._told.get(id(move))
+        if known is None:
+            told = notes(kind, self._here.dialect, self._there.dialect)
+            self._layers.update({(kind, note): None for note in told if note.part is None})
+            leaves = (*move.regroup.sources, *move.regroup.targets)
+            held = {part for leaf in leaves for part in leaf.holds}
+            held |= {part for part, _ in move.lost}
+            known = move, tuple([note for note in told if note.part in held])
+            self._told[id(move)] = known
+        return known[1]
 
     def _leaf(self, instance: Instance) -> None:
         rule, there = instance.compiled.rule, instance.compiled.there
@@ -169,7 +182,7 @@ class Resolver:
         regroup, assumption = single(
             rule, self._here.dialect, self._there.dialect, name, self._shape(folded), wanted
         )
-        if not self._again(name, (target,), rule):
+        if not self._again((name,), (target,), rule):
             self._assignments.append(
                 Assignment((name,), (target,), regroup, rule.kind, assumption=assumption)
             )
@@ -191,9 +204,9 @@ class Resolver:
             self._tied.append((name, self._ties[name]))
         return name in self._ties
 
-    def _again(self, source: str, targets: Sequence[str], rule: Rule) -> bool:
-        """Mark `targets` as filled; True where all are, by the tensor that `source` shares."""
-        if all(target in self._filled for target in targets) and self._tie(source):
+    def _again(self, sources: Sequence[str], targets: Sequence[str], rule: Rule) -> bool:
+        """Mark `targets` as filled; True where they are already, by a tensor that is the same."""
+        if len(sources) == 1 and all(t in self._filled for t in targets) and self._tie(sources[0]):
             return True
         for target in targets:
             self._fill(target, rule)
@@ -202,7 +215,7 @@ class Resolver:
     def _fill(self, target: str, rule: Rule) -> None:
         if target in self._filled:
             self._faults.doubly.append((target, f"{self._filled[target]} and {rule}"))
-        self._filled[target] = str(rule)
+        self._filled[target] = rule
 
     def _rest(self) -> tuple[list[tuple[str, str]], list[tuple[str, str]]]:
         """Target leaves that no source leaf becomes: kept, tied to another, or a fault."""

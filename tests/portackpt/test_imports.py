@@ -17,11 +17,13 @@ LAYERS = (
     "checkpoint ledger ties renaming vocabulary streaming storage",
     "schedules randomness",
     "standins deferred",
-    "spelling plugins",
+    "spelling plugins optimizers",
+    "run",
+    "dialects description",
     "templates",
     "planning store",
     "conversion roles",
-    "inspection comparison validation",
+    "inspection comparison validation models",
     "cli __main__",
 )
 LEVEL = {name: level for level, line in enumerate(LAYERS) for name in line.split()}

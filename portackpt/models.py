@@ -1,0 +1,77 @@
+"""The leaves of a checkpoint's model, by the names that mappings are about."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from portackpt.checkpoint import Checkpoint
+from portackpt.errors import AmbiguousError, UsageError
+from portackpt.layouts.dialects import Dialect
+from portackpt.matching.recognition import recognize
+from portackpt.roles import Role, role
+from portackpt.run import Run
+from portackpt.tensor import Strided, Tensor
+from portackpt.tree import plain_name, tensors
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Model:
+    """Parameters and buffers by name; `ties` are names of a tensor that another name owns."""
+
+    dialect: Dialect
+    leaves: Mapping[str, Tensor]
+    ties: Mapping[str, str]
+
+    @property
+    def shapes(self) -> dict[str, tuple[int, ...]]:
+        return {name: tensor.shape for name, tensor in self.leaves.items()}
+
+
+def model_of(checkpoint: Checkpoint, run: Run, where: str) -> Model:
+    """The model of `checkpoint`, as its `run` knows it, or else by the roles of its tensors.
+
+    `where` names the checkpoint in messages. Raises `UsageError` where there is no model, and
+    `AmbiguousError` where its names do not tell whose they are.
+    """
+    if run.parameters:
+        owned = {**run.parameters, **run.buffers}
+        leaves = {name: origin.value for name, origin in owned.items()}
+        ties = {name: owner for name, owner in run.ties.items() if owner in leaves}
+        leaves |= {name: leaves[owner] for name, owner in ties.items()}
+    else:
+        leaves, ties = _by_role(checkpoint)
+    if not leaves:
+        raise UsageError("no parameters of a model are found in it", where)
+    dialect = recognize(checkpoint.framework, leaves)
+    if dialect is None:
+        raise AmbiguousError(
+            "neither the format nor the names of its leaves tell which framework wrote it; write "
+            'the mapping file by hand, beginning with source = "torch" or the like, and pass it '
+            "with --map",
+            where,
+        )
+    return Model(dialect, leaves, ties)
+
+
+def _by_role(checkpoint: Checkpoint) -> tuple[dict[str, Tensor], dict[str, str]]:
+    leaves: dict[str, Tensor] = {}
+    ties: dict[str, str] = {}
+    owners: dict[object, str] = {}
+    for path, tensor in tensors(checkpoint.tree):
+        if role(path, tensor) not in (Role.PARAMETER, Role.BUFFER):
+            continue
+        name = plain_name(path)
+        leaves[name] = tensor
+        owner = owners.setdefault(_identity(tensor), name)
+        if owner != name:
+            ties[name] = owner
+    return leaves, ties
+
+
+def _identity(tensor: Tensor) -> object:
+    """Equal for tensors that are the same elements."""
+    layout = tensor.layout
+    if isinstance(layout, Strided) and tensor.size:
+        return id(layout.source), layout.offset, tensor.shape, layout.strides
+    return id(tensor)
