@@ -89,7 +89,7 @@ def _fitted(value: Node, like: Node, path: str) -> tuple[Node, Fate, str]:
         if isinstance(value, Tensor):
             return _fitted_tensor(value, like, path)
     elif isinstance(value, Tensor) and isinstance(like, _NUMBERS) and value.size == 1:
-        number = type(like)(value.read().item())
+        number = type(like)(value.item())
         return number, Fate.RELAYOUT, f"a tensor written as a plain {type(like).__name__}"
     elif type(value) is type(like):
         return value, Fate.EXACT, ""

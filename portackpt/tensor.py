@@ -6,6 +6,7 @@ and TensorBundle keep them) and `Tiled` (boxes of other tensors, as DCP, Orbax a
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from math import prod
@@ -23,6 +24,10 @@ if TYPE_CHECKING:
 
 PIECE = 4 << 20
 """Bytes moved at once; a multiple of the store's chunk."""
+_PLAIN_CODES = {
+    "bool": "?", "int8": "b", "int16": "h", "int32": "i", "int64": "q", "uint8": "B",
+    "uint16": "H", "uint32": "I", "uint64": "Q", "float16": "e", "float32": "f", "float64": "d",
+}  # fmt: skip
 BAND = 64 << 20
 """Bytes of a tensor that are put in order at once, where its source holds them in another order."""
 
@@ -78,6 +83,20 @@ class Tensor:
         if out.size:
             self.layout.read(self.dtype, region, out)
         return out
+
+    def to_bytes(self) -> bytes:
+        """All bytes in C order. For small tensors: nothing is imported for it."""
+        data = bytearray(self.nbytes)
+        self.reader()(memoryview(data))
+        return bytes(data)
+
+    def item(self) -> Any:
+        """The one element of a tensor of one, as a plain number (or `bytes`)."""
+        code = _PLAIN_CODES.get(self.dtype.name)
+        if code is None:
+            return self.read().item()
+        (value,) = struct.unpack(f"<{code}", self.to_bytes())
+        return value
 
     def reader(self) -> Callable[[memoryview], None]:
         """A function that fills a buffer with the next bytes of the values, in C order."""

@@ -22,16 +22,12 @@ from portackpt import plugins
 from portackpt.checkpoint import Checkpoint
 from portackpt.errors import InputError, UsageError, located
 from portackpt.plugins import Probe, Progress
-from portackpt.storage.local import staged_directory, staged_file
+from portackpt.renaming import Renames
 from portackpt.tree import Node
 from portackpt.vocabulary import Vocabulary
 from portackpt_containers.kinds import kind_of
-from portackpt_containers.packing import archive_of, pack, renames, write_folder
-from portackpt_containers.parts import BYTES, NAME, TEXT, format_of, guessed
-from portackpt_containers.reading import read_folder
-from portackpt_containers.tar import is_tar
-from portackpt_containers.unpacking import GZIP, Private, first_names, hold, unpack
 
+_GZIP, _TAR = b"\x1f\x8b\x08", b"ustar"
 _STEP = re.compile(r"checkpoint[-_](\d{1,18})")
 
 
@@ -41,12 +37,20 @@ def _any(name: str) -> bool:
 
 def _part(name: Node, tree: Node) -> Vocabulary | None:
     """The vocabulary of the format that writes a part of this name; files as they are have none."""
+    from portackpt_containers.parts import BYTES, TEXT, guessed
+
     format = guessed(str(name), tree)
     return None if format in (TEXT, BYTES) else plugins.get(format).vocabulary
 
 
+def _renames(tree: Node) -> Renames:
+    from portackpt_containers.packing import renames
+
+    return renames(tree)
+
+
 _VOCABULARY = Vocabulary(
-    containers=frozenset((dict,)), attributes=_any, any_root=False, renames=renames, parts=_part
+    containers=frozenset((dict,)), attributes=_any, any_root=False, renames=_renames, parts=_part
 )
 """Names of files, and under each what its format holds."""
 
@@ -54,7 +58,7 @@ _VOCABULARY = Vocabulary(
 class DirectoryFormat:
     """Folders and archives of checkpoints."""
 
-    name = NAME
+    name = "directory"
     framework: str | None = None
     summary = "folders and archives of several files: Trainer, accelerate, Composer, SB3, AllenNLP"
     suffixes: tuple[str, ...] = (".zip", ".tar", ".tar.gz", ".tgz")
@@ -74,6 +78,9 @@ class DirectoryFormat:
         return () if _is_container(probe) else tuple(_checkpoints(probe))
 
     def open(self, path: Path, *, step: int | None = None) -> Checkpoint:
+        from portackpt_containers.reading import read_folder
+        from portackpt_containers.unpacking import hold, unpack
+
         steps = self.steps(path)
         if step is not None and step not in steps:
             told = ", ".join(map(str, steps)) or "none: this is one checkpoint"
@@ -96,6 +103,10 @@ class DirectoryFormat:
         step: int | None,
         progress: Progress,
     ) -> None:
+        from portackpt.storage.local import staged_directory, staged_file
+        from portackpt_containers.packing import archive_of, pack, write_folder
+        from portackpt_containers.unpacking import Private
+
         if step is not None:
             raise UsageError("a folder of files holds one checkpoint and no step", str(path))
         kind = archive_of(path.name)
@@ -117,6 +128,8 @@ _ARCHIVED = ("stable-baselines3", "composer", "allennlp")
 
 def _is_container(probe: Probe) -> bool:
     """Whether a folder holds a known set of files, and is of no other format as a whole."""
+    from portackpt_containers.parts import format_of
+
     return kind_of(probe.names) != "files" and format_of(probe.path) is None
 
 
@@ -130,9 +143,11 @@ def _names(probe: Probe) -> tuple[str, ...]:
     """Names in an archive, as far as they are seen from its beginning."""
     if probe.members:
         return probe.members
-    if probe.head.startswith(GZIP) or is_tar(probe.head):
-        return first_names(probe.path, probe.head)
-    return ()
+    if not probe.head.startswith(_GZIP) and probe.head[257:262] != _TAR:
+        return ()
+    from portackpt_containers.unpacking import first_names
+
+    return first_names(probe.path, probe.head)
 
 
 FORMAT = DirectoryFormat()

@@ -176,7 +176,7 @@ def _outside(name: str, tensors: Mapping[str, Tensor]) -> bytes:
     tensor = tensors.get(name)
     if tensor is None or tensor.dtype is not UINT8:
         raise DamagedError(f"the document is said to be the tensor {name!r}, which is not there")
-    return tensor.read().tobytes()
+    return tensor.to_bytes()
 
 
 def tree_of(document: Document, tensors: Mapping[str, Tensor]) -> Node:

@@ -16,8 +16,9 @@ from typing import Annotated, Any
 import msgspec
 
 from portackpt.bytesource import File
-from portackpt.dtypes import BY_NAME, BY_SAFETENSORS, DType
+from portackpt.dtypes import DType
 from portackpt.errors import DamagedError, RefusedError, UnsupportedError, located
+from portackpt_safetensors.spellings import DTYPES, SPELLINGS
 
 MAX_HEADER = 100_000_000
 """Bytes of JSON, at most; the reference refuses more."""
@@ -25,14 +26,6 @@ MAX_RANK = 64
 METADATA = "__metadata__"
 _PREFIX = 8
 
-DTYPES: dict[str, DType] = {
-    **BY_SAFETENSORS,
-    # of the reference since 0.6 (FNUZ) and 0.7 (F4: two elements a byte, shapes count elements)
-    "F8_E4M3FNUZ": BY_NAME["float8_e4m3fnuz"],
-    "F8_E5M2FNUZ": BY_NAME["float8_e5m2fnuz"],
-    "F4": BY_NAME["float4_e2m1fn_x2"],
-}
-SPELLINGS = {dtype.name: spelling for spelling, dtype in DTYPES.items()}
 _PACKED = "F4"
 _UNREAD = frozenset(("F6_E2M3", "F6_E3M2"))
 _Count = Annotated[int, msgspec.Meta(ge=0)]

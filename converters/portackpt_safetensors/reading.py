@@ -13,7 +13,8 @@ from portackpt.collector import paused_collector
 from portackpt.dtypes import DType
 from portackpt.errors import DamagedError, RefusedError
 from portackpt.tensor import Strided, Tensor, c_strides
-from portackpt_safetensors.header import DTYPES, Entry, read, stored_shape
+from portackpt_safetensors.header import Entry, read, stored_shape
+from portackpt_safetensors.spellings import DTYPES
 from portackpt_safetensors.shards import Index, read_index, shard_path
 
 _Kind: TypeAlias = tuple[DType, tuple[int, ...], tuple[int, ...]]

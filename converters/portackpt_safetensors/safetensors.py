@@ -14,26 +14,15 @@ checksums.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from portackpt.checkpoint import Checkpoint
-from portackpt.collector import paused_collector
-from portackpt.errors import InputError, UnknownFormatError, UsageError
+from portackpt.errors import InputError, UsageError
 from portackpt.plugins import Probe, Progress
 from portackpt.tree import PLAIN, Object
 from portackpt.vocabulary import EVERY_DTYPE, Vocabulary
-from portackpt_safetensors.document import KEY, Spelled, read, spell, tree_of
-from portackpt_safetensors.header import SPELLINGS
-from portackpt_safetensors.reading import Contents, read_directory, read_file
-from portackpt_safetensors.shards import DEFAULT_INDEX, INDEX, index_names, read_index
-from portackpt_safetensors.writing import write_sharded, write_single
-
-_FRAMEWORKS = {"flax": "jax", "jax": "jax", "tf": "tensorflow", "keras": "tensorflow"}
-_SPELLINGS = {"pytorch": "pt", "jax": "flax", "tensorflow": "tf"}
-_NOTE = "safetensors has no checksums: a flipped bit is not found"
+from portackpt_safetensors.spellings import INDEX, SPELLINGS, index_names, means_directory
 
 
 def _any_object(node: Object) -> bool:
@@ -81,24 +70,11 @@ class Safetensors:
         return ()
 
     def open(self, path: Path, *, step: int | None = None) -> Checkpoint:
+        from portackpt_safetensors.opening import open_checkpoint
+
         if step is not None:
             raise UsageError("safetensors keeps no steps", str(path))
-        contents = _contents(path)
-        metadata = contents.metadata or {}
-        framework = _FRAMEWORKS.get(metadata.get("format", ""), "pytorch")
-        details = _details(contents)
-        notes = (_NOTE, *contents.notes)
-        entry = contents.index.metadata.get(KEY) if contents.index else metadata.get(KEY)
-        if not isinstance(entry, str):
-            tree = dict(contents.tensors)
-            return Checkpoint(tree, self.name, framework, details=details, notes=notes)
-        with paused_collector():
-            document = read(entry, contents.tensors)
-            tree = tree_of(document, contents.tensors)
-        return Checkpoint(
-            tree, self.name, document.framework or framework, document.framework_version,
-            document.step, details, notes,
-        )  # fmt: skip
+        return open_checkpoint(path)
 
     def write(
         self,
@@ -109,28 +85,14 @@ class Safetensors:
         step: int | None,
         progress: Progress,
     ) -> None:
+        from portackpt_safetensors.storing import store
+
         if step is not None:
             raise UsageError("safetensors keeps no steps", str(path))
-        kept = checkpoint.details_for(self.name)
-        with paused_collector():
-            spelled = spell(checkpoint)
-        metadata = _metadata(checkpoint, kept)
-        if not _means_directory(path, "index" in kept):
-            if spelled.entry is not None:
-                metadata = {**(metadata or {}), KEY: spelled.entry}
-            write_single(path, spelled.tensors, metadata, overwrite=overwrite, progress=progress)
-            return
-        index_metadata = dict(kept.get("index_metadata", {}))
-        if spelled.entry is not None:
-            index_metadata[KEY] = spelled.entry
-        write_sharded(
-            path, spelled.tensors, {"": metadata, **kept.get("shard_metadata", {})},
-            kept.get("index", DEFAULT_INDEX), index_metadata, _kept_map(kept, spelled),
-            overwrite=overwrite, progress=progress,
-        )  # fmt: skip
+        store(checkpoint, path, overwrite=overwrite, progress=progress)
 
     def resume(self, path: Path, step: int | None) -> str:
-        if not _means_directory(path, path.is_dir()):
+        if not means_directory(path, path.is_dir()):
             return (
                 f"from safetensors.torch import load_file\n\ntensors = load_file({str(path)!r})\n"
             )
@@ -143,6 +105,8 @@ class Safetensors:
 
 def _is_sharded(probe: Probe) -> bool:
     """True for a directory of an index and its shards, with nothing else in it."""
+    from portackpt_safetensors.shards import read_index
+
     indexes = index_names(probe.names)
     rest = probe.names.difference(indexes)
     if len(indexes) != 1 or not all(name.endswith(".safetensors") for name in rest):
@@ -151,64 +115,6 @@ def _is_sharded(probe: Probe) -> bool:
         return rest <= set(read_index(probe.path / indexes[0]).files)
     except (InputError, OSError):
         return True  # a damaged index: opening says what is wrong with it
-
-
-def _contents(path: Path) -> Contents:
-    if path.is_dir():
-        indexes = index_names(entry.name for entry in path.iterdir())
-        if len(indexes) != 1:
-            found = ", ".join(indexes) or "none"
-            raise UnknownFormatError(
-                f"a sharded directory has one *.safetensors.index.json, found {found}", str(path)
-            )
-        return read_directory(path / indexes[0])
-    if INDEX.fullmatch(path.name):
-        return read_directory(path)
-    return read_file(path)
-
-
-def _details(contents: Contents) -> dict[str, Any]:
-    """What it takes to write the same files again."""
-    details: dict[str, Any] = {"metadata": _without_document(contents.metadata)}
-    index = contents.index
-    if index is not None:
-        details["index"] = index.name
-        details["index_metadata"] = _without_document(index.metadata)
-        details["weight_map"] = dict(index.weight_map)
-        details["shard_metadata"] = {
-            shard: _without_document(metadata)
-            for shard, metadata in contents.shard_metadata.items()
-        }
-    return details
-
-
-def _without_document(metadata: Mapping[str, Any] | None) -> dict[str, Any] | None:
-    if metadata is None:
-        return None
-    return {name: value for name, value in metadata.items() if name != KEY}
-
-
-def _metadata(checkpoint: Checkpoint, kept: Mapping[str, Any]) -> Mapping[str, str] | None:
-    """The metadata of the source where it was such a file, else the name of its framework."""
-    if "metadata" in kept:
-        found: Mapping[str, str] | None = kept["metadata"]
-        return found
-    spelling = _SPELLINGS.get(checkpoint.framework or "")
-    return {"format": spelling} if spelling else None
-
-
-def _kept_map(kept: Mapping[str, Any], spelled: Spelled) -> Mapping[str, str] | None:
-    """The source's own assignment of tensors to shards, where the tensors are still the same."""
-    weight_map: Mapping[str, str] | None = kept.get("weight_map")
-    same = weight_map is not None and weight_map.keys() == spelled.tensors.keys()
-    return weight_map if same else None
-
-
-def _means_directory(path: Path, sharded: bool) -> bool:
-    """True where a target is a directory of shards: its name has no suffix, or the source was."""
-    if path.suffix == ".safetensors":
-        return False
-    return sharded or path.is_dir() or not re.fullmatch(r"\.[A-Za-z_]\w*", path.suffix)
 
 
 FORMAT = Safetensors()

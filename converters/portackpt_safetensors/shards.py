@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,7 +22,6 @@ from portackpt.bytesource import File
 from portackpt.errors import DamagedError, RefusedError, located
 from portackpt_safetensors.header import MAX_HEADER
 
-INDEX = re.compile(r".+\.safetensors\.index(\.[\w-]+)?\.json")
 DEFAULT_INDEX = "model.safetensors.index.json"
 SHARD_SIZE = 5 * 10**9
 """Bytes of tensors in a shard, at most, as Hugging Face's tools write them."""
@@ -41,10 +40,6 @@ class Index:
     def files(self) -> tuple[str, ...]:
         """The shards, in the order in which they are first named."""
         return tuple(dict.fromkeys(self.weight_map.values()))
-
-
-def index_names(names: Iterable[str]) -> list[str]:
-    return sorted(name for name in names if INDEX.fullmatch(name))
 
 
 def read_index(path: Path) -> Index:

@@ -8,7 +8,6 @@ Source: tensorflow/core/lib/hash/crc32c.h.
 from __future__ import annotations
 
 import google_crc32c
-import numpy as np
 
 _DELTA = 0xA282EAD8
 _SMALL = 1 << 12
@@ -19,6 +18,8 @@ def extend(data: bytes | bytearray | memoryview, value: int) -> int:
     """The crc32c `value` continued over `data`."""
     if len(data) <= _SMALL:
         return int(google_crc32c.extend(value, bytes(data)))
+    import numpy as np
+
     # the library takes no memoryview; an array over the same memory is not copied
     view = np.frombuffer(data, np.uint8)
     for start in range(0, len(view), _PIECE):

@@ -78,4 +78,4 @@ def _scalar(tensors: dict[str, Tensor], key: str) -> int | None:
     tensor = tensors.get(key)
     if tensor is None or tensor.shape or not tensor.dtype.name.startswith(("int", "uint")):
         return None
-    return int(tensor.read().item())
+    return int(tensor.item())

@@ -141,7 +141,7 @@ def _array(pickler: Pickler, tensor: Tensor) -> None:
         pickler.name(name, "scalar")
         pickler.out += b"("
         _dtype(pickler, tensor)
-        pickler.data(tensor.read().tobytes())
+        pickler.data(tensor.to_bytes())
         pickler.out += b"tR"
         return
     fortran = _is_fortran(tensor)

@@ -96,6 +96,8 @@ def listed(node: Node) -> list[Any] | None:
     if isinstance(node, Tensor):
         if node.nbytes > 1 << 20:
             return None
+        if node.dtype.name == "uint8":
+            return list(node.to_bytes())
         node = node.read()
     if hasattr(node, "reshape") and hasattr(node, "tolist"):
         return list(node.reshape(-1).tolist())

@@ -5,7 +5,8 @@
       state.msgpack   the tree                  PATH/step-20/
       shard-00000.safetensors                          …
 
-The manifest is written last; the directory appears under its name when all of it is durable.
+The manifest is written last; the directory appears under its name when all of it is durable. What
+reads and writes is imported when it is used: every look for a format imports this module.
 """
 
 from __future__ import annotations
@@ -16,10 +17,6 @@ from pathlib import Path
 from portackpt.checkpoint import Checkpoint
 from portackpt.errors import InputError, UsageError, located
 from portackpt.plugins import Probe, Progress
-from portackpt.storage.local import staged_directory
-from portackpt.store import manifest, roots
-from portackpt.store.reader import read_checkpoint
-from portackpt.store.writer import STATE_NAME, write_checkpoint
 from portackpt.tree import PLAIN, Object
 from portackpt.vocabulary import Vocabulary
 
@@ -50,6 +47,8 @@ class StoreFormat:
     def recognize(self, probe: Probe) -> bool:
         if not probe.is_directory:
             return False
+        from portackpt.store import roots
+
         if _is_ours(probe.path, probe.names):
             return True
         named = ((roots.step_of(name), name) for name in probe.names)
@@ -57,11 +56,15 @@ class StoreFormat:
         return any(_is_step(probe.path / name) for _, name in steps[:_NEWEST])
 
     def steps(self, path: Path) -> tuple[int, ...]:
+        from portackpt.store import manifest, roots
+
         if not path.is_dir() or (path / manifest.NAME).is_file():
             return ()
         return roots.complete_steps(path)
 
     def open(self, path: Path, *, step: int | None = None) -> Checkpoint:
+        from portackpt.store import manifest, roots
+
         if not path.is_dir():
             raise InputError("expected a directory", str(path))
         if (path / manifest.NAME).exists() or not roots.directories(path):
@@ -88,6 +91,9 @@ class StoreFormat:
         step: int | None,
         progress: Progress,
     ) -> None:
+        from portackpt.storage.local import staged_directory
+        from portackpt.store.writer import write_checkpoint
+
         target = _target(path, step)
         with staged_directory(target, overwrite=overwrite) as directory:
             write_checkpoint(directory, checkpoint, step=step, progress=progress)
@@ -99,6 +105,8 @@ class StoreFormat:
 
 def _target(path: Path, step: int | None) -> Path:
     """The directory that will hold the checkpoint. A root and a checkpoint exclude each other."""
+    from portackpt.store import manifest, roots
+
     if step is not None:
         if (path / manifest.NAME).exists():
             raise UsageError("this is one checkpoint, not a root of steps", str(path))
@@ -111,11 +119,16 @@ def _target(path: Path, step: int | None) -> Path:
 
 
 def _read(path: Path) -> Checkpoint:
+    from portackpt.store.reader import read_checkpoint
+
     with located(str(path)):
         return read_checkpoint(path)
 
 
 def _is_ours(path: Path, names: frozenset[str]) -> bool:
+    from portackpt.store import manifest
+    from portackpt.store.writer import STATE_NAME
+
     if manifest.NAME in names and manifest.is_manifest(_head(path / manifest.NAME)):
         return True
     # no manifest, or a damaged one: the other names say whose it was

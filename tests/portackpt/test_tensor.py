@@ -141,3 +141,11 @@ def test_it_turns_big_endian_arrays() -> None:
     tensor = from_array(np.array([1, 2], ">i4"))
     assert tensor.dtype.name == "int32"
     assert tensor.read().tolist() == [1, 2]
+
+
+@pytest.mark.parametrize(
+    ("dtype", "value"), [("f4", 2.5), ("f2", 0.5), ("i8", -3), ("u1", 7), ("?", True), ("c8", 1j)]
+)
+def test_it_gives_the_one_element_as_a_plain_number(dtype: str, value: complex) -> None:
+    item = from_array(np.array([value], dtype)).item()
+    assert (item, type(item)) == (value, type(value))
