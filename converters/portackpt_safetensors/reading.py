@@ -14,8 +14,8 @@ from portackpt.dtypes import DType
 from portackpt.errors import DamagedError, RefusedError
 from portackpt.tensor import Strided, Tensor, c_strides
 from portackpt_safetensors.header import Entry, read, stored_shape
-from portackpt_safetensors.spellings import DTYPES
 from portackpt_safetensors.shards import Index, read_index, shard_path
+from portackpt_safetensors.spellings import DTYPES
 
 _Kind: TypeAlias = tuple[DType, tuple[int, ...], tuple[int, ...]]
 """Dtype, shape and strides: large files have few of them."""
