@@ -1,14 +1,24 @@
-"""What is in a checkpoint, as values: from its indexes alone, without reading a tensor."""
+"""What is in a checkpoint, as values: from its indexes and a few numbers, without reading a tensor.
+
+What it means comes from the dialect of the framework that wrote it; where that has no answer, a
+tensor's role is taken from its name.
+"""
 
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from typing import Any
 
+from portackpt import dialects
+from portackpt.checkpoint import Checkpoint
+from portackpt.collector import paused_collector
 from portackpt.conversion import open_checkpoint
+from portackpt.description import describe_optimizer, describe_schedule, describe_stream
 from portackpt.roles import Role, role
+from portackpt.run import Run
 from portackpt.tensor import Strided, Tensor
 from portackpt.tree import Node, Object, children, plain_name, unescape, walk
 
@@ -30,7 +40,7 @@ class Inspection:
     """The contents of one checkpoint.
 
     `nbytes` counts shared storage once. `values` are the leaves that are no tensors, by path;
-    `unrecognized` the paths of objects whose types are unknown here.
+    `unrecognized` the highest paths below which nothing has a known meaning.
     """
 
     path: str
@@ -41,7 +51,9 @@ class Inspection:
     nbytes: int
     tensors: tuple[TensorFacts, ...]
     optimizers: tuple[dict[str, Any], ...]
+    schedules: tuple[dict[str, Any], ...]
     randomness: tuple[dict[str, Any], ...]
+    progress: dict[str, Any]
     values: dict[str, Node] = field(repr=False)
     unrecognized: tuple[str, ...]
     notes: tuple[str, ...]
@@ -66,9 +78,9 @@ class Inspection:
                 for fact in self.tensors
             ],
             "optimizers": list(self.optimizers),
-            "schedules": [],
+            "schedules": list(self.schedules),
             "randomness": list(self.randomness),
-            "progress": {} if self.step is None else {"step": self.step},
+            "progress": self.progress,
             "unrecognized": list(self.unrecognized),
         }
 
@@ -79,9 +91,23 @@ def inspect(
     format: str | None = None,
     step: int | None = None,
     match: str | None = None,
+    settings: Mapping[str, str] | None = None,
 ) -> Inspection:
-    """What is in the checkpoint at `path`. `match` keeps the tensors whose name fits a glob."""
-    checkpoint = open_checkpoint(path, format=format, step=step)
+    """What is in the checkpoint at `path`. `match` keeps the tensors whose name fits a glob.
+
+    `settings` settle what the checkpoint leaves open: `{"optimizer": "adamw"}`.
+    """
+    with paused_collector():
+        checkpoint = open_checkpoint(path, format=format, step=step)
+        return _inspect(checkpoint, str(path), match, settings or {})
+
+
+def _inspect(
+    checkpoint: Checkpoint, path: str, match: str | None, settings: Mapping[str, str]
+) -> Inspection:
+    run = lift(checkpoint, settings)
+    roles = _roles(run)
+    streams = dict.fromkeys([stream.path for stream in run.streams])
     facts: list[TensorFacts] = []
     values: dict[str, Node] = {}
     storages: dict[int, int] = {}
@@ -101,35 +127,70 @@ def inspect(
                     leaf.dtype.name,
                     leaf.shape,
                     leaf.nbytes,
-                    role(place, leaf),
+                    Role.RANDOMNESS
+                    if streams and _below(place, streams)
+                    else roles.get(place) or role(place, leaf),
                     unescape(place.partition("/")[0]),
                 )
             )
-    objects = list(_objects(checkpoint.tree))
+    progress = {name: origin.value for name, origin in run.progress.items()}
+    if checkpoint.step is not None:
+        progress["step"] = checkpoint.step
+    found = progress.get("step")
     return Inspection(
-        str(path),
+        path,
         checkpoint.format,
         checkpoint.framework,
         checkpoint.framework_version,
-        checkpoint.step,
+        found if isinstance(found, int) else None,
         sum(storages.values()),
         tuple(facts),
-        tuple(_optimizers(checkpoint.tree)),
-        tuple(
-            {"name": fact.name, "engine": None} for fact in facts if fact.role is Role.RANDOMNESS
-        ),
+        tuple([describe_optimizer(optimizer) for optimizer in run.optimizers]),
+        tuple([describe_schedule(found.path, found.schedule) for found in run.schedules]),
+        tuple([describe_stream(stream) for stream in run.streams]),
+        progress,
         values,
-        tuple(place for place, node in objects if _unknown(node)),
-        checkpoint.notes,
+        _unrecognized(run, checkpoint.tree),
+        (*checkpoint.notes, *run.notes),
     )
+
+
+def lift(checkpoint: Checkpoint, settings: Mapping[str, str]) -> Run:
+    """What the checkpoint means to the framework that wrote it; nothing where none is known."""
+    dialect = None if checkpoint.framework is None else dialects.get(checkpoint.framework)
+    return Run() if dialect is None else dialect.lift(checkpoint, settings)
+
+
+def _roles(run: Run) -> dict[str, Role]:
+    """The roles that the run knows, by path."""
+    roles = {origin.path: Role.PARAMETER for origin in run.parameters.values()}
+    roles |= {origin.path: Role.BUFFER for origin in run.buffers.values()}
+    for optimizer in run.optimizers:
+        for slots in optimizer.slots.values():
+            roles |= {origin.path: Role.SLOT for origin in slots.values()}
+    return roles
+
+
+def _unrecognized(run: Run, tree: Node) -> tuple[str, ...]:
+    """What the dialect leaves, and objects of types that nobody here knows."""
+    found = dict.fromkeys(run.unrecognized)
+    for place, node in _objects(tree):
+        if not node.type.startswith(_KNOWN_PREFIXES) and not _below(place, found):
+            found[place] = None
+    return tuple(found)
+
+
+def _below(place: str, paths: Mapping[str, None]) -> bool:
+    """Whether `place` is one of the paths or below one."""
+    while place not in paths:
+        if not place:
+            return False
+        place = place.rpartition("/")[0]
+    return True
 
 
 _KNOWN_PREFIXES = ("collections.", "builtins.", "torch.", "numpy.", "jax.", "tensorflow.",
                    "datetime.", "pathlib.", "portackpt.", "keras.")  # fmt: skip
-
-
-def _unknown(node: Object) -> bool:
-    return not node.type.startswith(_KNOWN_PREFIXES)
 
 
 def _objects(tree: Node) -> list[tuple[str, Object]]:
@@ -147,51 +208,3 @@ def _objects(tree: Node) -> list[tuple[str, Object]]:
 
 def _at(place: str | None, name: str) -> str:
     return name if place is None else f"{place}/{name}"
-
-
-def _optimizers(tree: Node) -> list[dict[str, Any]]:
-    """Optimizer states in PyTorch's form: `state` by parameter and `param_groups`."""
-    found: list[dict[str, Any]] = []
-    stack: list[tuple[str | None, Node]] = [(None, tree)]
-    while stack:
-        place, node = stack.pop()
-        mapping = node.entries if isinstance(node, Object) else node
-        if not isinstance(mapping, dict):
-            continue
-        groups = mapping.get("param_groups")
-        if isinstance(mapping.get("state"), dict) and isinstance(groups, list):
-            found.append(_optimizer(place or "", mapping["state"], groups))
-            continue
-        below = [(_at(place, name), item) for name, item in children(mapping)]
-        stack.extend(reversed(below))
-    return found
-
-
-def _optimizer(place: str, state: dict[Node, Node], groups: list[Node]) -> dict[str, Any]:
-    slots: dict[str, None] = {}
-    step: Any = None
-    for slot in state.values():
-        if isinstance(slot, dict):
-            slots.update(dict.fromkeys(str(name) for name in slot))
-            if step is None and isinstance(slot.get("step"), (int, float)):
-                step = slot["step"]
-    slots.pop("step", None)
-    plain_groups = [group for group in groups if isinstance(group, dict)]
-    count = sum(len(g["params"]) for g in plain_groups if isinstance(g.get("params"), list))
-    return {
-        "name": place,
-        "algorithm": None,
-        "hyperparameters": [
-            {str(k): v for k, v in group.items() if k != "params" and _simple(v)}
-            for group in plain_groups
-        ],
-        "slots": list(slots),
-        "step": step,
-        "parameters": count,
-    }
-
-
-def _simple(value: Node) -> bool:
-    if isinstance(value, (list, tuple)):
-        return all(_simple(item) for item in value)
-    return value is None or isinstance(value, (bool, int, float, str))

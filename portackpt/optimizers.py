@@ -4,35 +4,8 @@ Units. A momentum is kept in gradient units, with the learning rate outside of i
 bias-corrected. A step count is the number of updates that a parameter has had.
 
 Forms. Frameworks that agree on the name of an algorithm may differ in where epsilon stands, what
-weight decay is added to, or where the maximum of AMSGrad is taken; those choices are hyperparameters
-here, so that two records with equal hyperparameters and slots have equal trajectories. With g the
-gradient, p the parameter, t the step count after the update, m and v the moments:
-
-| algorithm | update | hyperparameters | slots |
-|---|---|---|---|
-| all | with decay L2: g += wd p; DECOUPLED: p -= lr wd p (`decay_first`: before the step) | lr, weight_decay, decay, maximize | |
-| sgd | b = mu b + (1 - dampening) g (first step: b = g); p -= lr (g + mu b if nesterov else b) | momentum, dampening, nesterov, lr_in_momentum | momentum |
-| adam | m = b1 m + (1-b1) g; v = b2 v + (1-b2) g^2; p -= lr m/(1-b1^t) / den(v) | beta1, beta2, eps, eps_form, amsgrad | first_moment, second_moment, max_second_moment |
-| adamax | u = max(b2 u, abs(g) + eps) (IN_MAX) or max(b2 u, abs(g)), + eps outside | beta1, beta2, eps, eps_form | first_moment, infinity_norm |
-| nadam | mu_t = b1 (1 - 0.96^(t momentum_decay) / 2); None: mu_t = b1 | beta1, beta2, eps, eps_form, momentum_decay | first_moment, second_moment, momentum_product |
-| radam | rectified when rho_t > threshold | beta1, beta2, eps, eps_form, threshold | first_moment, second_moment |
-| rmsprop | v = rho v + (1-rho) g^2; centered: v - gbar^2; b = mu b + g/den; p -= lr b | rho, eps, eps_form, centered, momentum, nesterov, lr_in_momentum | second_moment, mean_gradient, momentum |
-| adagrad | s += g^2; p -= lr/(1 + (t-1) lr_decay) g/den(s) | eps, eps_form, lr_decay, initial_accumulator | sum_of_squares |
-| adadelta | v, d = means of g^2 and of squared updates; p -= lr sqrt(d+eps)/sqrt(v+eps) g | rho, eps | second_moment, mean_squared_update |
-| adafactor | factored second moment (Shazeer & Stern 2018) | beta2_decay, eps1, eps2, clip_threshold, relative_step, factored_axes, eps1_form | row_moment, column_moment, second_moment |
-| lion | p -= lr sign(b1 m + (1-b1) g); m = b2 m + (1-b2) g | beta1, beta2 | first_moment |
-| lamb | adam step times the trust ratio norm(p) / norm(step) | beta1, beta2, eps, eps_form, decay_in_ratio | first_moment, second_moment |
-| muon | orthogonalized momentum | momentum, momentum_form (`ema`, `heavy_ball`), nesterov, ns_steps, ns_coefficients, ns_dtype, lr_scale, eps | momentum |
-| rprop | | eta_minus, eta_plus, step_min, step_max | previous_sign, step_size |
-| asgd | | lambd, alpha, t0 | anchor |
-| ftrl | | learning_rate_power, initial_accumulator, l1, l2, l2_shrinkage, beta | sum_of_squares, linear |
-| schedule_free_adamw | | beta1, beta2, eps, warmup_steps, weight_lr_power | anchor, second_moment |
-| lbfgs | state of the whole: `state` holds its native leaves | | |
-
-`amsgrad` is None, `uncorrected` (torch, Keras: the maximum of v) or `corrected` (optax: of the
-bias-corrected v). `lr_in_momentum` is True for Keras' SGD and RMSprop and optax' rmsprop, whose buffer
-carries the learning rate of each step; the momentum here is then that buffer over the last learning
-rate (sign so that it points along the gradient), exact while the rate stays, and `last_lr` is kept.
+weight decay is added to, or where the maximum of AMSGrad is taken. Those choices are
+hyperparameters here: two records with equal hyperparameters and slots have equal trajectories.
 """
 
 from __future__ import annotations
@@ -42,27 +15,55 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
 
-from portackpt.tensor import Tensor
-
 
 class Algorithm(StrEnum):
+    """Algorithms, with g the gradient, p the parameter, t the step count after the update.
+
+    Every one has `lr`, `weight_decay` (a number), `decay` (`Decay`) and `maximize`; with
+    `decay_first`, decoupled decay is taken before the step, else with it.
+    """
+
     SGD = "sgd"
+    """b = mu b + (1 - dampening) g, at the first step b = g; p -= lr (g + mu b if nesterov else b).
+    `momentum` (mu), `dampening`, `nesterov`, `lr_in_momentum`. Slot: momentum (b)."""
     ADAM = "adam"
+    """m = b1 m + (1 - b1) g; v = b2 v + (1 - b2) g^2; p -= lr m / (1 - b1^t) / den(v).
+    `beta1`, `beta2`, `eps`, `eps_form`, `amsgrad`: None, `uncorrected` (the maximum of v: torch,
+    Keras) or `corrected` (of v / (1 - b2^t): optax). Slots: first, second, max second moment."""
     ADAMAX = "adamax"
+    """u = max(b2 u, |g| + eps) (`IN_MAX`), or eps outside. Slots: first moment, infinity norm."""
     NADAM = "nadam"
+    """Adam with mu_t = b1 (1 - 0.96^(t momentum_decay) / 2); `momentum_decay` None: mu_t = b1.
+    Slots: first and second moment, momentum product (of all mu_t so far)."""
     RADAM = "radam"
+    """Adam, rectified where rho_t > `threshold` (torch) or >= (optax: `threshold_inclusive`)."""
     RMSPROP = "rmsprop"
+    """v = rho v + (1 - rho) g^2; b = mu b + g / den(v - gbar^2 if centered else v); p -= lr b.
+    `rho`, `eps`, `eps_form`, `centered`, `momentum`, `nesterov`, `lr_in_momentum`. Slots: second
+    moment, mean gradient (gbar), momentum (b)."""
     ADAGRAD = "adagrad"
+    """s += g^2; p -= lr / (1 + (t - 1) lr_decay) g / den(s). `eps`, `eps_form`, `lr_decay`,
+    `initial_accumulator`. Slot: sum of squares."""
     ADADELTA = "adadelta"
+    """`rho`, `eps`. Slots: second moment, mean squared update."""
     ADAFACTOR = "adafactor"
+    """Shazeer & Stern 2018. `beta2_decay`, `eps1`, `eps1_form`, `eps2`, `clip_threshold`,
+    `relative_step`, `factored_axes` (`last_two` or `largest_two`). Slots: row and column moment,
+    each with the factored axis left out; second moment where not factored."""
     LION = "lion"
+    """p -= lr sign(b1 m + (1 - b1) g); m = b2 m + (1 - b2) g. Slot: first moment."""
     LAMB = "lamb"
+    """Adam's step times norm(p) / norm(step); `decay_in_ratio`: decay is part of that step."""
     MUON = "muon"
+    """`momentum`, `momentum_form` (`ema`, `heavy_ball`), `nesterov` (None, `plain`, `corrected`),
+    `ns_steps`, `ns_coefficients`, `ns_dtype`, `lr_scale`, `eps`. Slot: momentum, as an EMA."""
     RPROP = "rprop"
+    """`eta_minus`, `eta_plus`, `step_min`, `step_max`. Slots: previous sign, step size."""
     LBFGS = "lbfgs"
     ASGD = "asgd"
     FTRL = "ftrl"
     SCHEDULE_FREE = "schedule_free_adamw"
+    """Defazio et al. 2024. Slots: anchor (z), second moment."""
 
 
 class Decay(StrEnum):
@@ -121,39 +122,47 @@ class Origin:
 class Group:
     """Parameters (by FQN) that share hyperparameters.
 
+    With `lr_in_momentum` the source's buffer carried the learning rate of each step (Keras' SGD and
+    RMSprop, optax' rmsprop).
+
     `hyperparameters` by the canonical names above, as plain numbers and enumerations; what the
-    source does not say is absent (a JAX checkpoint names no hyperparameters at all). `native` are
-    the group's options without meaning for the algorithm (`foreach`, `fused`, …).
+    source does not say is absent (a JAX checkpoint names hardly any), `decay` among them. `native`
+    are the group's options without meaning for the algorithm (`foreach`, `fused`, …).
     """
 
     parameters: tuple[str, ...]
-    hyperparameters: Mapping[str, Any]
+    hyperparameters: Mapping[str, Any] = field(default_factory=dict)
     native: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Optimizer:
-    """One optimizer at one moment of a run.
+    """One optimizer at one moment of a run, as far as its checkpoint tells.
 
-    `slots` by FQN and slot name; `steps` by FQN (a parameter that never had a gradient has neither).
-    `consumed` are the source leaves that were read into this record besides the slots, with what
-    they became; `assumptions` sentences on what was taken from evidence.
+    `algorithms` are those that fit: several where the checkpoint does not settle it, none where no
+    known one does; `ambiguity` then says why and which flag settles it. `slots` by FQN and slot
+    name (a name of the framework's where the canonical one is not known); `step` the count of
+    updates of the first parameter; `assumptions` sentences on what was taken from evidence.
     """
 
     name: str
-    algorithm: Algorithm
+    algorithms: tuple[Algorithm, ...]
     groups: tuple[Group, ...]
-    slots: Mapping[str, Mapping[Slot, Origin]]
-    steps: Mapping[str, int]
-    consumed: tuple[tuple[str, str], ...] = ()
+    slots: Mapping[str, Mapping[str, Origin]]
+    step: int | None = None
+    ambiguity: str = ""
     assumptions: tuple[str, ...] = ()
 
     @property
-    def step(self) -> int | None:
-        """The one step count of all parameters; None where they differ or there is none."""
-        counts = set(self.steps.values())
-        return counts.pop() if len(counts) == 1 else None
-
-    def slot(self, parameter: str, slot: Slot) -> Tensor | None:
-        found = self.slots.get(parameter, {}).get(slot)
-        return None if found is None else found.value
+    def title(self) -> str | None:
+        """The everyday name (`adamw`: Adam with decoupled decay), or those that fit."""
+        names: list[str] = []
+        decays = {group.hyperparameters.get("decay") for group in self.groups}
+        for algorithm in self.algorithms:
+            if algorithm is not Algorithm.ADAM or decays <= {Decay.NONE, Decay.L2}:
+                names.append(str(algorithm))
+            elif None not in decays:
+                names.append("adamw")
+            else:
+                names += ["adam", "adamw"]
+        return " or ".join(names) or None

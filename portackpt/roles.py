@@ -22,6 +22,7 @@ class Role(StrEnum):
 
 
 _RULES: tuple[tuple[Role, re.Pattern[str]], ...] = (
+    (Role.OTHER, re.compile(r"(^|/)@\w+$")),  # an attribute of HDF5
     (
         Role.RANDOMNESS,
         re.compile(r"(?i)(^|[/._])(rngs?|rng_states?|rng_key|prng|seed_generator\w*|random_states?)([/._\d]|$)"),

@@ -1,33 +1,30 @@
 """The meaning of a checkpoint: a training run, in no framework's words.
 
-A dialect lifts a tree into a `Run` and lowers a `Run` into a tree of its own. Every value keeps the
-path of the source leaf that it came from, so that the ledger can account for each.
+A dialect lifts a checkpoint into a `Run`. Every value keeps the path of the leaf it came from.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 
-from portackpt.ledger import Entry
 from portackpt.optimizers import Optimizer, Origin
 from portackpt.randomness import RandomStream
 from portackpt.schedules import Schedule
-from portackpt.tree import Node
+from portackpt.tree import Node, children
 
 
 @dataclass(frozen=True, slots=True)
 class Scheduled:
-    """A schedule found at `path`: the source leaves below that path are its own."""
+    """A schedule found at `path`."""
 
-    name: str
     path: str
     schedule: Schedule
 
 
 @dataclass(frozen=True, slots=True)
 class Stream:
-    """A random stream found at `path`."""
+    """A random stream found at `path`: the leaves below that path are its own."""
 
     path: str
     stream: RandomStream
@@ -35,16 +32,17 @@ class Stream:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Run:
-    """A training run at one moment.
+    """A training run at one moment, as far as its checkpoint tells.
 
     `parameters` and `buffers` by FQN (a tied name is in `ties`: name → the name that owns it);
-    `averages` are EMA copies of parameters, by name of the average and FQN; `scaler` the gradient
-    scaler in canonical names (`scale`, `growth_factor`, `backoff_factor`, `growth_interval`,
-    `growth_tracker`); `progress` holds `step`, `epoch`, `samples`, `batch_in_epoch` where known;
-    `leftovers` every source leaf that was not recognized, by path, in order.
+    `averages` are moving averages of the model, by path and FQN; `scaler` the gradient scaler in
+    canonical names (`scale`, `growth_factor`, `backoff_factor`, `growth_interval`,
+    `growth_tracker`); `progress` holds `step`, `epoch`, `samples`, `batch_in_epoch` where known.
+    `unrecognized` are the highest paths below which nothing has a meaning here; `notes` sentences
+    on parts that look like something known and cannot be read as that.
     """
 
-    parameters: Mapping[str, Origin]
+    parameters: Mapping[str, Origin] = field(default_factory=dict)
     buffers: Mapping[str, Origin] = field(default_factory=dict)
     ties: Mapping[str, str] = field(default_factory=dict)
     optimizers: tuple[Optimizer, ...] = ()
@@ -53,15 +51,38 @@ class Run:
     averages: Mapping[str, Mapping[str, Origin]] = field(default_factory=dict)
     scaler: Mapping[str, Origin] = field(default_factory=dict)
     progress: Mapping[str, Origin] = field(default_factory=dict)
-    metrics: Mapping[str, Origin] = field(default_factory=dict)
-    leftovers: Mapping[str, Node] = field(default_factory=dict)
+    unrecognized: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Lowered:
-    """A run as a tree of a framework, the entry of every leaf on both sides, and the code that
-    builds the optimizer and schedule in the target's program and restores the tree."""
+def at(path: str, component: str) -> str:
+    """The path of a child; the root's own path is empty."""
+    return f"{path}/{component}" if path else component
 
-    tree: Node
-    entries: tuple[Entry, ...]
-    resume: str
+
+def leftovers(tree: Node, known: Collection[str]) -> tuple[str, ...]:
+    """The highest paths of `tree` with nothing of `known` (paths of whole subtrees) in them.
+
+    What is empty needs no meaning.
+    """
+    claimed = set(known)
+    above: set[str] = {""} if claimed else set()
+    for path in claimed:
+        while path:
+            path = path.rpartition("/")[0]
+            if path in above and path:
+                break
+            above.add(path)
+    found: list[str] = []
+    stack: list[tuple[str, Node]] = [("", tree)]
+    while stack:
+        path, node = stack.pop()
+        if path in claimed:
+            continue
+        if path not in above:
+            if node not in (None, {}, [], ()):
+                found.append(path)
+            continue
+        below = [(at(path, name), item) for name, item in children(node)]
+        stack.extend(reversed(below))
+    return tuple(found)

@@ -60,13 +60,38 @@ def _head(out: Console, found: Inspection) -> None:
     if roles:
         told = [f"{n:,} {name} ({text.size(sizes[name])})" for name, n in roles.most_common()]
         out.print("tensors by role: " + ", ".join(told))
-    for optimizer in found.optimizers:
-        slots = ", ".join(optimizer["slots"]) or "no slots yet"
-        place = text.clean(optimizer["name"]) or "(root)"
-        step = "" if optimizer["step"] is None else f", step {optimizer['step']:g}"
-        out.print(f"optimizer at {place}: {optimizer['parameters']:,} parameters, {slots}{step}")
+    for line in _meaning(found):
+        out.print(line)
     for note in found.notes:
         out.print(f"note: {note}")
+
+
+def _meaning(found: Inspection) -> Iterator[str]:
+    """A line for each optimizer, schedule and random stream, and for what progress is known."""
+    for optimizer in found.optimizers:
+        slots = ", ".join(text.clean(slot) for slot in optimizer["slots"]) or "no slots yet"
+        step = "" if optimizer["step"] is None else f", step {optimizer['step']:,}"
+        name = optimizer["algorithm"] or "of an unknown kind"
+        parameters = text.count(optimizer["parameters"], "parameter")
+        yield f"optimizer at {_place(optimizer)}: {name}, {parameters}, {slots}{step}"
+        for sentence in filter(None, [optimizer.get("ambiguity"),
+                                      *optimizer.get("assumptions", ())]):  # fmt: skip
+            yield f"  {text.clean(sentence)}"
+    for schedule in found.schedules:
+        rates = ", ".join(f"{rate:.6g}" for rate in (schedule["lrs"] or ())[:4])
+        yield (
+            f"schedule at {_place(schedule)}: {schedule['kind']}, position {schedule['position']}"
+            + (f", rate {rates}" if rates else "")
+        )
+    for stream in found.randomness:
+        yield f"random stream at {_place(stream)}: {stream['engine']} of {stream['library']}"
+    rest = {name: value for name, value in found.progress.items() if name != "step"}
+    if rest:
+        yield "progress: " + ", ".join(f"{name} {value:,}" for name, value in rest.items())
+
+
+def _place(part: Mapping[str, str]) -> str:
+    return text.clean(part["name"]) or "(root)"
 
 
 def _groups(out: Console, facts: tuple[TensorFacts, ...]) -> None:

@@ -1,0 +1,54 @@
+"""The contract of a dialect, and how dialects are found.
+
+A dialect knows what the trees of one framework mean, whatever format they were read from. It is
+named by an entry point in the group `portackpt.dialects`, called as `Checkpoint.framework` is:
+`pytorch = "package.module:DIALECT"`. Importing that module must be cheap.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import cache
+from importlib.metadata import entry_points
+from typing import Protocol
+
+from portackpt.checkpoint import Checkpoint
+from portackpt.errors import UsageError
+from portackpt.run import Run
+
+GROUP = "portackpt.dialects"
+
+
+class Dialect(Protocol):
+    """How one framework spells a training run."""
+
+    def lift(self, checkpoint: Checkpoint, settings: Mapping[str, str]) -> Run:
+        """What the checkpoint means, as far as it tells; no tensor but single numbers is read.
+
+        What it leaves open is said in words, and settled by `settings`: `optimizer` (an algorithm's
+        name), `parameters` (names in the optimizer's order, one a line). Content that is wrong is
+        unrecognized, never an error.
+        """
+
+
+@cache
+def _entry_points() -> dict[str, str]:
+    return {point.name: point.value for point in entry_points(group=GROUP)}
+
+
+@cache
+def get(framework: str) -> Dialect | None:
+    """The dialect of `framework`; None where none is installed."""
+    target = _entry_points().get(framework)
+    if target is None:
+        return None
+    from importlib import import_module
+
+    module, _, attribute = target.partition(":")
+    try:
+        found: Dialect = getattr(import_module(module), attribute)
+    except (ImportError, AttributeError) as error:
+        raise UsageError(
+            f"the dialect of {framework} is installed, but does not load: {error}"
+        ) from error
+    return found
