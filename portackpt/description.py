@@ -6,13 +6,15 @@ import re
 from collections.abc import Mapping
 from dataclasses import fields, is_dataclass
 from enum import Enum
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from portackpt.optimizers import Optimizer
 from portackpt.run import Stream
-from portackpt.schedules import Schedule, unknown
 from portackpt.tensor import Tensor
 from portackpt.tree import Object
+
+if TYPE_CHECKING:
+    from portackpt.schedules import Schedule
 
 
 def describe_optimizer(optimizer: Optimizer) -> dict[str, Any]:
@@ -44,6 +46,8 @@ def describe_optimizer(optimizer: Optimizer) -> dict[str, Any]:
 
 def describe_schedule(path: str, schedule: Schedule) -> dict[str, Any]:
     """The form's name and numbers, where it stands, the rates it gave last."""
+    from portackpt.schedules import unknown
+
     found: dict[str, Any] = {
         "name": path,
         "kind": _kind(schedule.form),
@@ -75,6 +79,9 @@ def _kind(form: object) -> str:
 
 
 def _parameters(form: Any) -> dict[str, Any]:
+    """The numbers of a form; of a schedule inside, its form's."""
+    if hasattr(form, "form"):
+        return {"kind": _kind(form.form), "parameters": _parameters(form.form)}
     return {
         field.name: plain
         for field in fields(form)
@@ -93,8 +100,6 @@ def _plain(value: Any) -> Any:
     if isinstance(value, Mapping):
         return {str(key): plain for key, item in value.items()
                 if (plain := _plain(item)) is not _NOTHING}  # fmt: skip
-    if isinstance(value, Schedule):
-        return {"kind": _kind(value.form), "parameters": _parameters(value.form)}
     if is_dataclass(value) and not isinstance(value, Tensor | Object):
         return _parameters(value)
     return _NOTHING

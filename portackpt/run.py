@@ -7,11 +7,14 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from portackpt.optimizers import Optimizer, Origin
-from portackpt.randomness import RandomStream
-from portackpt.schedules import Schedule
 from portackpt.tree import Node, children
+
+if TYPE_CHECKING:
+    from portackpt.randomness import RandomStream
+    from portackpt.schedules import Schedule
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,18 +11,21 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
 from portackpt.checkpoint import Checkpoint
 from portackpt.errors import PortackptError
 from portackpt.optimizers import Optimizer, Origin
-from portackpt.randomness import RandomStream, recognize
 from portackpt.run import Run, Scheduled, Stream, at, leftovers
-from portackpt.schedules import Schedule
 from portackpt.tensor import Tensor
 from portackpt.tree import Node, Object, children
-from portackpt_torch.dialect import models, optimizers, progress, schedules
+from portackpt_torch.dialect import models, optimizers, progress
 from portackpt_torch.dialect.models import StateDict
 from portackpt_torch.dialect.state_reader import mapping
+
+if TYPE_CHECKING:
+    from portackpt.randomness import RandomStream
+    from portackpt.schedules import Schedule
 
 _SCALER: Mapping[str, str] = {
     "scale": "scale",
@@ -76,8 +79,16 @@ class _Parts:
             self.known.add(origin.path)
 
     def _stream(self, path: str, node: Node) -> RandomStream | None:
-        if isinstance(node, Tensor) and not _RANDOM.search(path):
+        if isinstance(node, Tensor):
+            likely = node.dtype.name == "uint8" and bool(_RANDOM.search(path))
+        elif isinstance(node, tuple | list):
+            likely = len(node) in (3, 5)
+        else:
+            likely = "bit_generator" in (mapping(node) or {})
+        if not likely:
             return None
+        from portackpt.randomness import recognize  # as late as there is something
+
         with self.tolerant(path):
             return recognize(node, path)
         return None
@@ -100,10 +111,15 @@ class _Parts:
 
 
 def _is_scheduler(node: Node) -> bool:
-    if not schedules.is_scheduler(node):
-        return False
+    state = mapping(node) or {}
     # Composer keeps a dict of that name, by class
-    return isinstance((mapping(node) or {}).get("_schedulers", []), list | tuple)
+    if not isinstance(state.get("_schedulers", []), list | tuple):
+        return False
+    if "last_epoch" not in state and "_schedulers" not in state:
+        return False
+    from portackpt_torch.dialect.schedules import is_scheduler
+
+    return is_scheduler(node)
 
 
 def _is_scaler(node: Node) -> bool:
@@ -184,10 +200,12 @@ def _schedules(parts: _Parts) -> Iterator[Scheduled]:
 
 
 def _schedule(node: Node, groups: list[dict[Node, Node]]) -> Schedule:
+    from portackpt_torch.dialect.schedules import lift
+
     try:
-        return schedules.lift(node, groups)
+        return lift(node, groups)
     except PortackptError:
-        return schedules.lift(node)  # of another optimizer, perhaps
+        return lift(node)  # of another optimizer, perhaps
 
 
 DIALECT = _Dialect()

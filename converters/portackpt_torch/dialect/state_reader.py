@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from portackpt.errors import DamagedError
-from portackpt.schedules.expression import Number
 from portackpt.tensor import Tensor
 from portackpt.tree import Node, Object
+
+if TYPE_CHECKING:
+    from portackpt.schedules.expression import Number
 
 LARGEST = 1 << 63
 
