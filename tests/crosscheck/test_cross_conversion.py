@@ -63,7 +63,8 @@ def check(source: Path, origin: str, target: str, place: Path) -> None:
             continue
         entry = entries[path]
         assert entry.target is not None, entry
-        held = after.get(entry.target, after.get(plain_name(entry.target)))
+        # where a format has no empty name, `~` stands for it
+        held = after.get(entry.target, after.get(plain_name(entry.target) or "~"))
         assert held is not None, (entry, sorted(after))
         assert held.data == value.data, entry
         if "written as" in entry.detail:

@@ -83,6 +83,7 @@ def test_it_recognizes_a_keras_file(
 
 @pytest.mark.parametrize("suffix", ["weights.h5", "h5"])
 def test_it_recognizes_hdf5(suffix: str, tmp_path: Path) -> None:
+    keras.utils.clear_session()  # names count up within a session
     model = trained(keras.optimizers.RMSprop(momentum=0.9))
     path = tmp_path / f"m.{suffix}"
     (model.save_weights if suffix == "weights.h5" else model.save)(path)
