@@ -10,7 +10,7 @@ import threading
 from collections.abc import Iterable, Iterator
 from typing import TypeAlias
 
-from portackpt.tensor import PIECE, Tensor
+from portackpt.tensor import PIECE, Scratch, Tensor
 
 Piece: TypeAlias = tuple[int, memoryview]
 _DEPTH = 4
@@ -58,11 +58,12 @@ def _fill(
     stopped: threading.Event,
 ) -> None:
     """Fill buffer after buffer with the bytes of the tensors; small ones share a buffer."""
+    scratch = Scratch()
     buffer: memoryview | None = None
     used = 0
     batch: list[Piece] = []
     for index, tensor in enumerate(tensors):
-        take = tensor.reader()
+        take = tensor.reader(scratch)
         rest = tensor.nbytes
         while True:
             if buffer is None:

@@ -7,20 +7,25 @@ order, and turned in tiles that fit a processor's cache.
 
 from __future__ import annotations
 
-from functools import lru_cache
+import os
+from collections import deque
+from functools import cache, lru_cache
 from typing import TYPE_CHECKING, Any
 
 from portackpt.box import bands
 from portackpt.bytesource import ByteSource
 
 if TYPE_CHECKING:
+    from concurrent.futures import Future, ThreadPoolExecutor
+
     import numpy as np
 
-SLAB = 8 << 20
+SLAB = 4 << 20
 """Bytes of the source that are turned at once."""
+_HELPERS = min(4, os.cpu_count() or 1)
 GAP = 32 << 10
 """Unwanted bytes between two wanted ones that are cheaper to read than to skip."""
-_ROWS, _COLUMNS = 256, 512
+_ROWS, _COLUMNS = 128, 1024
 """Elements of a tile: along the destination's fastest axis, and along the source's."""
 
 
@@ -89,9 +94,29 @@ def _by_slabs(
         return
     cost = strides[0] if strides[0] - inner <= GAP else inner
     rows = max(1, SLAB // max(cost, 1))
-    for row in range(0, out.shape[0], rows):
-        part = out[row : row + rows]
-        turn(part, _load(source, first + row * strides[0], strides, part.shape, part.dtype))
+    running: deque[Future[None]] = deque()
+    try:
+        for row in range(0, out.shape[0], rows):
+            part = out[row : row + rows]
+            at = first + row * strides[0]
+            values = _load(source, at, strides, part.shape, part.dtype)
+            if rows >= out.shape[0]:
+                turn(part, values)
+                return
+            running.append(_helpers().submit(turn, part, values))
+            if len(running) > _HELPERS:
+                running.popleft().result()
+    finally:  # nobody writes to `out` after this returns
+        for future in running:
+            future.result()
+
+
+@cache
+def _helpers() -> ThreadPoolExecutor:
+    """Threads that turn what was read while more is read: numpy copies without the lock."""
+    from concurrent.futures import ThreadPoolExecutor
+
+    return ThreadPoolExecutor(_HELPERS, "portackpt-turn")
 
 
 def _load(

@@ -98,12 +98,15 @@ class Tensor:
         (value,) = struct.unpack(f"<{code}", self.to_bytes())
         return value
 
-    def reader(self) -> Callable[[memoryview], None]:
-        """A function that fills a buffer with the next bytes of the values, in C order."""
+    def reader(self, scratch: Scratch | None = None) -> Callable[[memoryview], None]:
+        """A function that fills a buffer with the next bytes of the values, in C order.
+
+        One that is asked for many tensors, one after another, is faster with one `scratch`.
+        """
         layout = self.layout
         if isinstance(layout, Strided) and layout.is_contiguous(self.dtype, self.shape):
             return layout.reader(self.nbytes)
-        return _joined(self._bands())
+        return _joined(self._bands(scratch or Scratch()))
 
     def pieces(self, size: int = PIECE) -> Iterator[memoryview]:
         """All bytes in C order, `size` at a time. The memory of a piece is reused for the next."""
@@ -114,15 +117,31 @@ class Tensor:
             take(piece)
             yield piece
 
-    def _bands(self) -> Iterator[memoryview]:
-        import numpy as np
-
+    def _bands(self, scratch: Scratch) -> Iterator[memoryview]:
         kind = self.dtype.to_numpy()
-        buffer = np.empty(min(self.size, best_band(self) // kind.itemsize or 1), kind)
+        count = min(self.size, best_band(self) // kind.itemsize or 1)
+        buffer = scratch.take(count * kind.itemsize).view(kind)
         for region in bands(self.shape, buffer.size):
             out = buffer[: region.size].reshape(region.shape)
             self.layout.read(self.dtype, region, out)
             yield as_bytes(out)
+
+
+class Scratch:
+    """Memory for one band at a time: fresh pages for each would cost more than what fills them."""
+
+    __slots__ = ("_buffer",)
+
+    def __init__(self) -> None:
+        self._buffer: np.ndarray[Any, Any] | None = None
+
+    def take(self, nbytes: int) -> np.ndarray[Any, Any]:
+        """`nbytes` bytes, the same as last time where they are enough."""
+        import numpy as np
+
+        if self._buffer is None or self._buffer.nbytes < nbytes:
+            self._buffer = np.empty(nbytes, "u1")
+        return self._buffer[:nbytes]
 
 
 def best_band(tensor: Tensor) -> int:
