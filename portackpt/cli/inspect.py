@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from portackpt.cli import text
+from portackpt.cli import settings, text
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -27,13 +27,20 @@ _ROWS = 40
 @click.option("--match", metavar="GLOB", help="Only tensors whose name fits, such as '*/exp_avg'.")
 @click.option("--from", "format", metavar="FORMAT", help="The format, where content does not say.")
 @click.option("--step", type=int, help="The step, in a root that holds several.")
+@click.option("--set", "pairs", metavar="NAME=VALUE", multiple=True, help="What it leaves open.")
 def command(
-    path: str, as_json: bool, tensors: bool, match: str | None, format: str | None, step: int | None
+    path: str,
+    as_json: bool,
+    tensors: bool,
+    match: str | None,
+    format: str | None,
+    step: int | None,
+    pairs: tuple[str, ...],
 ) -> None:
     """Show what is in the checkpoint at PATH, without running what is in it."""
     from portackpt.inspection import inspect
 
-    found = inspect(path, format=format, step=step, match=match)
+    found = inspect(path, format=format, step=step, match=match, settings=settings.read(pairs))
     if as_json:
         text.print_json(found.to_json())
         return

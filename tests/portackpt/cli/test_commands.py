@@ -149,6 +149,8 @@ def test_it_lists_the_formats() -> None:
         ),
         (["convert", "{saved}", "x", "--to", "npz", "--step", "3"], 2, "--step is for a root"),
         (["inspect"], 2, "Missing argument 'PATH'"),
+        (["inspect", "{saved}", "--set", "colour=red"], 2, "found 'colour=red'; known: optimizer"),
+        (["inspect", "{saved}", "--set", "parameters=nowhere"], 2, "cannot read the names of the"),
         (["validate", "{saved}"], 3, "expected a directory, at "),
     ],
 )
