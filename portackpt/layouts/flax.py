@@ -88,6 +88,7 @@ SPELLINGS: Table = {
     ),
 }
 
+# without collections: nnx, and linen where its collections were told apart already
 NNX: Table = {
     **SPELLINGS,
     Kind.BATCH_NORM: (_batch_norm(""),),
@@ -107,6 +108,7 @@ NNX: Table = {
             ("h{gate}/bias", "hidden", "input.bias.{gate} + recurrent.bias.{gate}"),
             gate="i f g o",
         ),
+        *SPELLINGS[Kind.LSTM],
     ),
     Kind.GRU: (
         layer(
@@ -116,6 +118,7 @@ NNX: Table = {
             gate="r z n",
             absent={"recurrent.bias.n": "nnx.GRUCell has no bias inside of the reset gate"},
         ),
+        *SPELLINGS[Kind.GRU],
     ),
     Kind.WEIGHT_NORM: (
         layer(
@@ -123,5 +126,6 @@ NNX: Table = {
             ("scales/('kernel',)", "out", "magnitude"),
             ("layer_instance/bias", "out", "bias"),
         ),
+        *SPELLINGS[Kind.WEIGHT_NORM],
     ),
 }

@@ -35,6 +35,9 @@ def recognize(framework: str | None, names: Iterable[str]) -> Dialect | None:
         for dialect, pattern in _LEAVES.items()
         if dialect in possible
     }
+    if framework == "tensorflow":
+        # what a file or an object graph adds to the names of variables tells all
+        votes |= {d: 2 * len(found) for d in (Dialect.KERAS_H5, Dialect.KERAS_OBJECTS) if votes[d]}
     best = max(votes, key=votes.__getitem__)
     if votes[best]:
         return best

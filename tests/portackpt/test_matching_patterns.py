@@ -98,6 +98,7 @@ def test_it_folds_in_linen_only() -> None:
         ("jax", ["cell/dense_i/kernel"], Dialect.NNX),
         ("tensorflow", ["layers/dense/vars/0"], Dialect.KERAS_H5),
         ("tensorflow", ["model/_operations/1/_kernel"], Dialect.KERAS_OBJECTS),
+        ("tensorflow", ["x/1/_kernel", "x/2/gamma", "x/2/beta"], Dialect.KERAS_OBJECTS),
         ("tensorflow", ["dense/kernel", "norm/gamma"], Dialect.KERAS),
         ("tensorflow", ["odd"], Dialect.KERAS),
         (None, ["a.weight", "a.bias"], Dialect.TORCH),

@@ -19,8 +19,8 @@ from portackpt.plugins import Probe
 from portackpt.tensor import Strided, Tensor, contiguous, from_array
 from portackpt.tree import Object
 from portackpt_safetensors import document
-from portackpt_safetensors.spellings import SPELLINGS
 from portackpt_safetensors.safetensors import FORMAT
+from portackpt_safetensors.spellings import SPELLINGS
 
 REAL = Path(__file__).parents[3] / "../shared/data/real/hf-safetensors"
 DATA = Path(__file__).parents[2] / "data/safetensors"
