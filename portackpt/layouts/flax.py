@@ -116,7 +116,10 @@ NNX: Table = {
             ("dense_h/kernel", "recurrent (gate hidden)", "recurrent.weight.{gate}"),
             ("dense_i/bias", "(gate hidden)", "input.bias.{gate} + recurrent.bias.{gate}"),
             gate="r z n",
-            absent={"recurrent.bias.n": "nnx.GRUCell has no bias inside of the reset gate"},
+            absent={
+                "recurrent.bias.n": "nnx.GRUCell has no bias inside of the reset gate; the move is "
+                "exact where that bias is zero, and it is not trained any more"
+            },
         ),
         *SPELLINGS[Kind.GRU],
     ),

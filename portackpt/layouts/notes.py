@@ -66,7 +66,7 @@ def notes(kind: Kind, source: Dialect, target: Dialect) -> tuple[Note, ...]:
     if kind is Kind.MULTIHEAD_ATTENTION and target is Dialect.NNX:
         found += (Note("nnx computes attention logits in float32", tolerance=1e-7),)
     if kind in (Kind.LSTM, Kind.GRU):
-        found += _recurrent(kind, source, target)
+        found += _recurrent(kind, here, there)
     if kind is Kind.WEIGHT_NORM:
         found += (Note("Flax adds 1e-12 to the norm that it divides by", tolerance=1e-12),)
     if kind is Kind.PRELU and there == "keras":
@@ -125,9 +125,8 @@ def _transposed(kind: Kind, here: str, there: str) -> tuple[Note, ...]:
     return (*found, Note("the spatial axes are reversed: Flax's layer does not turn its kernel"))
 
 
-def _recurrent(kind: Kind, source: Dialect, target: Dialect) -> tuple[Note, ...]:
+def _recurrent(kind: Kind, here: str, there: str) -> tuple[Note, ...]:
     found: list[Note] = []
-    here, there = source.family, target.family
     gates = "" if kind is Kind.LSTM else " of the reset and update gates"
     summed = kind is Kind.LSTM or "flax" in (here, there)
     parts = [f"input.bias.{gate}" for gate in ("ifgo" if kind is Kind.LSTM else "rz")]
@@ -154,16 +153,6 @@ def _recurrent(kind: Kind, source: Dialect, target: Dialect) -> tuple[Note, ...]
             )
             for part in parts
         ]
-    if kind is Kind.GRU and target is Dialect.NNX:
-        found.append(
-            Note(
-                "nnx.GRUCell has no bias inside of the reset gate",
-                "exact only where that bias is zero; it could be trained away from zero before, "
-                "not after",
-                part="recurrent.bias.n",
-                approximate=True,
-            )
-        )
     if kind is Kind.GRU and there == "keras":
         found.append(Note("build GRU(reset_after=True): the other form is another equation"))
     if kind is Kind.LSTM and there == "flax":

@@ -53,7 +53,6 @@ def test_it_has_nothing_to_say_within_one_framework(kind: Kind) -> None:
          "it has the gradient of each"),
         (Kind.GRU, TORCH, KERAS, "build GRU(reset_after=True): the other form is another "
          "equation"),
-        (Kind.GRU, TORCH, NNX, "nnx.GRUCell has no bias inside of the reset gate"),
         (Kind.WEIGHT_NORM, TORCH, FLAX, "Flax adds 1e-12 to the norm that it divides by"),
         (Kind.PRELU, TORCH, KERAS, "after a convolution, build PReLU(shared_axes=[1, 2])"),
     ],
