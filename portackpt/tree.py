@@ -176,26 +176,3 @@ def assemble(node: Node, parts: Iterator[Node]) -> Node:
         if node.state is None
         else next(parts),
     )
-
-
-def plain(node: Node) -> Node:
-    """The plain data an `Object` is made of: its type is lost, nothing else.
-
-    A mapping becomes a dict, a sequence a list, an object with attributes a dict of them, a bare
-    name its text, a call the list of its arguments; more than one of these a dict with the parts
-    under `args`, `items`, `entries`, `state`.
-    """
-    if not isinstance(node, Object):
-        return node
-    parts: dict[Node, Node] = {}
-    if node.args:
-        parts["args"] = list(node.args)
-    if node.items is not None:
-        parts["items"] = node.items
-    if node.entries is not None:
-        parts["entries"] = node.entries
-    if node.state is not None:
-        parts["state"] = node.state
-    if not parts:
-        return node.type
-    return next(iter(parts.values())) if len(parts) == 1 else parts
