@@ -10,11 +10,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from functools import cache
 from importlib.metadata import entry_points
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from portackpt.checkpoint import Checkpoint
 from portackpt.errors import UsageError
 from portackpt.run import Run
+
+if TYPE_CHECKING:
+    from portackpt.moved import Lowered, MovedRun, Template
 
 GROUP = "portackpt.dialects"
 
@@ -28,6 +31,12 @@ class Dialect(Protocol):
         What it leaves open is said in words, and settled by `settings`: `optimizer` (an algorithm's
         name), `parameters` (names in the optimizer's order, one a line). Content that is wrong is
         unrecognized, never an error.
+        """
+
+    def lower(self, run: MovedRun, like: Template | None) -> Lowered:
+        """The run as this framework spells it: in the places of a template, or by default.
+
+        Raises `AmbiguousError` where the run does not say what the target has to know.
         """
 
 

@@ -142,7 +142,9 @@ class Optimizer:
     `algorithms` are those that fit: several where the checkpoint does not settle it, none where no
     known one does; `ambiguity` then says why and which flag settles it. `slots` by FQN and slot
     name (a name of the framework's where the canonical one is not known); `step` the count of
-    updates of the first parameter; `assumptions` sentences on what was taken from evidence.
+    updates of the first parameter, `counts` every leaf that holds such a count (by path: all of one
+    optimizer that has one count, or by FQN those of single parameters); `rates` leaves that hold
+    the learning rate; `assumptions` sentences on what was taken from evidence.
     """
 
     name: str
@@ -152,6 +154,8 @@ class Optimizer:
     step: int | None = None
     ambiguity: str = ""
     assumptions: tuple[str, ...] = ()
+    counts: Mapping[str, Origin] = field(default_factory=dict)
+    rates: tuple[Origin, ...] = ()
 
     @property
     def title(self) -> str | None:

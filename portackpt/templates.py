@@ -8,11 +8,11 @@ Pure: no byte of a tensor moves, except those of single numbers.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import replace
 from typing import Any
 
-from portackpt.box import Box
-from portackpt.dtypes import STRING, DType
+from portackpt.dtypes import STRING
+from portackpt.elementwise import cast
 from portackpt.errors import UsageError
 from portackpt.ledger import NONE, Entry, Fate, worst
 from portackpt.spelling import Spelling
@@ -118,20 +118,10 @@ def _fitted_tensor(value: Tensor, like: Tensor, path: str) -> tuple[Node, Fate, 
     import numpy as np
 
     widened = np.can_cast(value.dtype.to_numpy(), like.dtype.to_numpy(), "safe")
-    cast = Tensor(like.dtype, like.shape, _Cast(value), like.attributes)
+    turned = replace(cast(value, like.dtype), attributes=like.attributes)
     if widened:
-        return cast, Fate.RELAYOUT, f"{value.dtype} widened to {like.dtype}, the same values"
-    return cast, Fate.APPROXIMATE, f"{value.dtype} rounded to {like.dtype}"
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class _Cast:
-    """The elements of a tensor in another dtype."""
-
-    tensor: Tensor
-
-    def read(self, dtype: DType, box: Box, out: Any) -> None:
-        out[...] = self.tensor.read(box).astype(dtype.to_numpy())
+        return turned, Fate.RELAYOUT, f"{value.dtype} widened to {like.dtype}, the same values"
+    return turned, Fate.APPROXIMATE, f"{value.dtype} rounded to {like.dtype}"
 
 
 def _kind(leaf: Node) -> str:

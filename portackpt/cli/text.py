@@ -1,4 +1,4 @@
-"""What the commands share: readable numbers, tables, progress, JSON."""
+"""What the commands share: readable numbers and names, progress, JSON."""
 
 from __future__ import annotations
 
@@ -11,23 +11,12 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from portackpt.wording import clean as clean
+from portackpt.wording import count as count
+from portackpt.wording import size as size
+
 if TYPE_CHECKING:
     from rich.console import Console
-
-
-def size(nbytes: int) -> str:
-    """`nbytes` for a person: `1.49 GB` (powers of ten, three digits)."""
-    amount = float(nbytes)
-    for unit in ("B", "kB", "MB", "GB", "TB", "PB"):
-        if amount < 999.5 or unit == "PB":
-            return f"{nbytes} B" if unit == "B" else f"{amount:.3g} {unit}"
-        amount /= 1000
-    raise AssertionError
-
-
-def count(number: int, noun: str) -> str:
-    """`1 tensor`, `2,000 tensors`."""
-    return f"{number:,} {noun}" + ("" if number == 1 else "s")
 
 
 def print_json(document: Any) -> None:
@@ -45,13 +34,6 @@ def _plain(value: Any) -> Any:
     if isinstance(value, str):
         return value.encode("utf-8", "backslashreplace").decode()
     return value
-
-
-def clean(name: str) -> str:
-    """`name` with control characters and lone surrogates escaped, fit for a terminal."""
-    if name.isprintable():
-        return name
-    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in name)
 
 
 def console() -> Console:

@@ -9,16 +9,17 @@ ROOT = Path(__file__).parents[2]
 FRAMEWORKS = {"torch", "jax", "jaxlib", "flax", "optax", "orbax", "tensorflow", "keras"}
 # from the bottom to the top: a module imports only from lines above its own
 LAYERS = (
-    "errors collector",
+    "errors collector wording",
     "box dtypes bytesource strides",
     "tensor ziparchive",
     "tree layouts",
     "matching packs",
     "checkpoint ledger ties renaming vocabulary streaming storage",
     "schedules randomness",
-    "standins deferred",
+    "standins deferred elementwise",
     "spelling plugins optimizers",
     "run",
+    "moved",
     "dialects description",
     "templates",
     "planning store",
