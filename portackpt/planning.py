@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from portackpt.checkpoint import Checkpoint
 from portackpt.errors import UsageError
-from portackpt.ledger import Ledger, Side
+from portackpt.ledger import Entry, Ledger, Side
 from portackpt.plugins import Format
 from portackpt.spelling import Spelling, spell
 from portackpt.templates import compose, pour
+from portackpt.tree import Node, tensors
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -49,7 +51,22 @@ def plan(
     ledger = Ledger(
         Side(str(source), checkpoint.format, checkpoint.framework),
         Side(str(path), target.name, target.framework),
-        spelling.entries,
+        measured(spelling.entries, checkpoint.tree, spelling.tree),
         target.resume(path, step),
     )
     return Plan(written, target, path, step, ledger)
+
+
+def measured(entries: Iterable[Entry], source: Node, target: Node) -> tuple[Entry, ...]:
+    """`entries` with the bytes that each tensor holds.
+
+    Of a tensor that was split, widened or joined with others: on the side where it is smaller.
+    """
+    before: dict[str | None, int] = {path: tensor.nbytes for path, tensor in tensors(source)}
+    after: dict[str | None, int] = {path: tensor.nbytes for path, tensor in tensors(target)}
+    found = []
+    for entry in entries:
+        here, there = before.get(entry.source), after.get(entry.target)
+        nbytes = min(here, there) if here is not None and there is not None else here or there
+        found.append(replace(entry, nbytes=nbytes) if nbytes else entry)
+    return tuple(found)

@@ -84,6 +84,7 @@ def test_it_converts_and_shows_the_ledger(saved: Path, tmp_path: Path) -> None:
     assert found["source"] == {"path": str(saved), "format": "npz", "framework": None}
     assert set(found["entries"][0]) == {
         "source", "target", "fate", "detail", "consequence", "tolerance", "assumption",
+        "nbytes",
     }  # fmt: skip
     assert run("validate", tmp_path / "run").returncode == 0
     assert run("diff", saved, tmp_path / "run").returncode == 0
