@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from pathlib import Path
 
 from portackpt import plugins
@@ -37,6 +38,8 @@ def plan_conversion(
     from_: str | None = None,
     step: int | None = None,
     like: str | os.PathLike[str] | None = None,
+    map: str | os.PathLike[str] | None = None,
+    settings: Mapping[str, str] | None = None,
 ) -> Plan:
     """What converting `source` to `target` would do; nothing is written."""
     origin, goal = Path(source), Path(target)
@@ -51,7 +54,13 @@ def plan_conversion(
                          str(source))  # fmt: skip
     checkpoint = open_checkpoint(origin, format=reader.name, step=step if steps else None)
     template = None if like is None else open_checkpoint(like)
-    return plan(checkpoint, origin, writer, goal, step if writer.holds_steps else None, template)
+    rules = None
+    if map is not None:
+        from portackpt.matching.files import read
+
+        rules = read(Path(map))
+    goal_step = step if writer.holds_steps else None
+    return plan(checkpoint, origin, writer, goal, goal_step, template, rules, settings)
 
 
 def execute(plan: Plan, *, overwrite: bool = False, progress: Progress | None = None) -> None:
@@ -70,6 +79,8 @@ def convert(
     from_: str | None = None,
     step: int | None = None,
     like: str | os.PathLike[str] | None = None,
+    map: str | os.PathLike[str] | None = None,
+    settings: Mapping[str, str] | None = None,
     require: str = "any",
     dry_run: bool = False,
     overwrite: bool = False,
@@ -78,11 +89,14 @@ def convert(
     """Convert a checkpoint, and say what became of every leaf.
 
     `like` is a checkpoint that the target's program wrote before training: the source's values are
-    poured into its names, nesting and dtypes.
+    poured into its names, nesting and dtypes. `map` is a mapping file: which leaf of the source's
+    model becomes which of the target's, and how layouts change. `settings` say what the source
+    leaves open: `optimizer`, `parameters`, or a hyperparameter by its canonical name.
     `require` is `exact`, `equivalent` or `any`: where the verdict is below it, nothing is written
     and the caller sees that from `ledger.meets(require)`. With `dry_run` nothing is written either.
     """
-    planned = plan_conversion(source, target, to=to, from_=from_, step=step, like=like)
+    planned = plan_conversion(source, target, to=to, from_=from_, step=step, like=like,
+                              map=map, settings=settings)  # fmt: skip
     if planned.ledger.meets(require) and not dry_run:
         execute(planned, overwrite=overwrite, progress=progress)
     return planned.ledger

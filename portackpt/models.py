@@ -9,6 +9,7 @@ from portackpt.checkpoint import Checkpoint
 from portackpt.errors import AmbiguousError, UsageError
 from portackpt.layouts.dialects import Dialect
 from portackpt.matching.recognition import recognize
+from portackpt.optimizers import Origin
 from portackpt.roles import Role, role
 from portackpt.run import Run
 from portackpt.tensor import Strided, Tensor
@@ -20,12 +21,13 @@ class Model:
     """Parameters and buffers by name; `ties` are names of a tensor that another name owns."""
 
     dialect: Dialect
-    leaves: Mapping[str, Tensor]
+    leaves: Mapping[str, Origin]
+    buffers: frozenset[str]
     ties: Mapping[str, str]
 
     @property
     def shapes(self) -> dict[str, tuple[int, ...]]:
-        return {name: tensor.shape for name, tensor in self.leaves.items()}
+        return {name: origin.value.shape for name, origin in self.leaves.items()}
 
 
 def model_of(checkpoint: Checkpoint, run: Run, where: str) -> Model:
@@ -35,12 +37,11 @@ def model_of(checkpoint: Checkpoint, run: Run, where: str) -> Model:
     `AmbiguousError` where its names do not tell whose they are.
     """
     if run.parameters:
-        owned = {**run.parameters, **run.buffers}
-        leaves = {name: origin.value for name, origin in owned.items()}
+        leaves, buffers = {**run.parameters, **run.buffers}, frozenset(run.buffers)
         ties = {name: owner for name, owner in run.ties.items() if owner in leaves}
         leaves |= {name: leaves[owner] for name, owner in ties.items()}
     else:
-        leaves, ties = _by_role(checkpoint)
+        leaves, buffers, ties = _by_role(checkpoint)
     if not leaves:
         raise UsageError("no parameters of a model are found in it", where)
     dialect = recognize(checkpoint.framework, leaves)
@@ -51,25 +52,31 @@ def model_of(checkpoint: Checkpoint, run: Run, where: str) -> Model:
             "with --map",
             where,
         )
-    return Model(dialect, leaves, ties)
+    return Model(dialect, leaves, buffers, ties)
 
 
-def _by_role(checkpoint: Checkpoint) -> tuple[dict[str, Tensor], dict[str, str]]:
-    leaves: dict[str, Tensor] = {}
+def _by_role(
+    checkpoint: Checkpoint,
+) -> tuple[dict[str, Origin], frozenset[str], dict[str, str]]:
+    leaves: dict[str, Origin] = {}
     ties: dict[str, str] = {}
     owners: dict[object, str] = {}
+    buffers: set[str] = set()
     for path, tensor in tensors(checkpoint.tree):
-        if role(path, tensor) not in (Role.PARAMETER, Role.BUFFER):
+        kind = role(path, tensor)
+        if kind not in (Role.PARAMETER, Role.BUFFER):
             continue
         name = plain_name(path)
-        leaves[name] = tensor
-        owner = owners.setdefault(_identity(tensor), name)
+        leaves[name] = Origin(path, tensor)
+        if kind is Role.BUFFER:
+            buffers.add(name)
+        owner = owners.setdefault(identity(tensor), name)
         if owner != name:
             ties[name] = owner
-    return leaves, ties
+    return leaves, frozenset(buffers), ties
 
 
-def _identity(tensor: Tensor) -> object:
+def identity(tensor: Tensor) -> object:
     """Equal for tensors that are the same elements."""
     layout = tensor.layout
     if isinstance(layout, Strided) and tensor.size:

@@ -51,7 +51,7 @@ class Safetensors:
     """The format `safetensors`."""
 
     name: str = "safetensors"
-    framework: str | None = "pytorch"
+    framework: str | None = None
     summary: str = "safetensors: a file, or a Hugging Face sharded directory with its index"
     suffixes: tuple[str, ...] = (".safetensors",)
     vocabulary: Vocabulary | None = _EVERYTHING

@@ -1,4 +1,4 @@
-"""`--set NAME=VALUE`: what a checkpoint leaves open, and its user knows."""
+"""`--set NAME=VALUE` as the command line gives it."""
 
 from __future__ import annotations
 
@@ -7,23 +7,25 @@ from pathlib import Path
 
 from portackpt.errors import UsageError
 
-NAMES = {
-    "optimizer": "the algorithm, such as adamw",
-    "parameters": "a file of the parameters' names, in the optimizer's order, one a line",
-}
-
 
 def read(pairs: Iterable[str]) -> dict[str, str]:
-    """The settings that the command line gives. Raises `UsageError`."""
+    """The settings in `pairs`. Raises `UsageError`."""
+    given = list(pairs)
+    if not given:
+        return {}
+    from portackpt.settings import HYPERPARAMETERS, SETTINGS, hyperparameters
+
     settings = {}
-    for pair in pairs:
+    for pair in given:
         name, equals, value = pair.partition("=")
-        if name not in NAMES or not equals:
-            known = "; ".join(f"{known} ({told})" for known, told in NAMES.items())
+        if not equals or not (name in SETTINGS or name in HYPERPARAMETERS):
+            known = "; ".join(f"{known} ({told})" for known, told in SETTINGS.items())
             raise UsageError(
-                f"expected NAME=VALUE with a known name, found {pair!r}; known: {known}"
+                f"expected NAME=VALUE with a known name, found {pair!r}; known: {known}; "
+                f"hyperparameters: {', '.join(sorted(HYPERPARAMETERS))}"
             )
         settings[name] = _text(value) if name == "parameters" else value
+    hyperparameters(settings)
     return settings
 
 
