@@ -123,7 +123,9 @@ class Group:
     """Parameters (by FQN) that share hyperparameters.
 
     With `lr_in_momentum` the source's buffer carried the learning rate of each step (Keras' SGD and
-    RMSprop, optax' rmsprop).
+    RMSprop, optax' rmsprop), and the slot is that buffer as it stands: lr * b * `momentum_sign`,
+    which is -1 where the buffer is added to the parameter (Keras' SGD, optax' rmsprop), and 1 where
+    it is subtracted (Keras' RMSprop).
 
     `hyperparameters` by the canonical names above, as plain numbers and enumerations; what the
     source does not say is absent (a JAX checkpoint names hardly any), `decay` among them. `native`
