@@ -66,10 +66,11 @@ def _reason(path: str, leaf: Node, lost: Lost) -> tuple[str, str]:
     place = path
     while place not in lost:
         if not place:
-            empty = holds_nothing(leaf)
-            return ("holds nothing", NONE) if empty else (
-                "the target has no place for it", "the target's run goes on without it"
-            )  # fmt: skip
+            if holds_nothing(leaf):
+                return "holds nothing", NONE
+            if "~." in path:
+                return "an attribute of the container that the source's program uses", NONE
+            return "the target has no place for it", "the target's run goes on without it"
         place = place.rpartition("/")[0]
     return lost[place]
 

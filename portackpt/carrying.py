@@ -17,7 +17,8 @@ from portackpt.matching import Assignment, Resolution
 from portackpt.models import Model
 from portackpt.moved import Moved, MovedOptimizer, MovedRun, created, flat
 from portackpt.optimizers import Group, Optimizer, Origin, Slot
-from portackpt.run import Run
+from portackpt.run import Run, Scheduled
+from portackpt.schedules.regrouping import regrouped
 from portackpt.settings import NATIVE, hyperparameters
 from portackpt.tensor import Tensor
 
@@ -47,7 +48,9 @@ class _Way:
 
     @property
     def fate(self) -> Fate:
-        return Fate.RELAYOUT if self.assignment and self.assignment.detail else Fate.EXACT
+        if self.assignment is None or not self.assignment.detail:
+            return Fate.EXACT
+        return Fate.EQUIVALENT if self.assignment.regroup.adds else Fate.RELAYOUT
 
     @property
     def detail(self) -> str:
@@ -76,16 +79,27 @@ def carry(
         moved, buffers = moved | zero, buffers | set(zero)
         dropped |= {model.leaves[n].path: (why, "none") for n, why in resolution.dropped}
     optimizers = []
+    schedules = run.schedules
     for optimizer in run.optimizers:
         if optimizer.algorithms and settings.get("optimizer") != NATIVE:
-            carried, lost = _optimizer(optimizer, ways, run, settings)
+            shares = _shares(optimizer, ways, factors=True)
+            if len(run.optimizers) == 1:
+                followed = _schedules(run, shares)
+                if followed is None:
+                    shares = _shares(optimizer, ways, factors=False)
+                    followed = _schedules(run, shares) or run.schedules
+                    moved = {
+                        name: _slower(way, moved[name]) for way in ways for name in way.targets
+                    }
+                schedules = followed
+            carried, lost = _optimizer(optimizer, ways, shares, run, settings)
             optimizers.append(carried)
             dropped |= lost
     parameters = {name: value for name, value in moved.items() if name not in buffers}
     return Carried(
         MovedRun(
             parameters, {name: moved[name] for name in moved if name in buffers}, ties,
-            tuple(optimizers), run.schedules, run.streams,
+            tuple(optimizers), schedules, run.streams,
         ),
         dropped,
     )  # fmt: skip
@@ -126,13 +140,18 @@ def _joined(*parts: str) -> str:
 
 
 def _optimizer(
-    optimizer: Optimizer, ways: Sequence[_Way], run: Run, settings: Mapping[str, str]
+    optimizer: Optimizer,
+    ways: Sequence[_Way],
+    shares: Sequence[_Share],
+    run: Run,
+    settings: Mapping[str, str],
 ) -> tuple[MovedOptimizer, dict[str, tuple[str, str]]]:
     if len(optimizer.algorithms) > 1 or optimizer.ambiguity:
         raise AmbiguousError(
             f"{optimizer.ambiguity}, or carry its state as it stands with --set optimizer={NATIVE}",
             optimizer.name,
         )
+    given = hyperparameters(settings)
     slots: dict[str, dict[str, Moved]] = {}
     dropped: dict[str, tuple[str, str]] = {}
     gone = set(optimizer.slots)
@@ -159,9 +178,9 @@ def _optimizer(
     return MovedOptimizer(
         optimizer.name,
         optimizer.algorithms[0],
-        _groups(optimizer, ways, hyperparameters(settings)),
+        tuple([_group(optimizer.groups[share.group], share, given) for share in shares]),
         slots,
-        _step(optimizer, run),
+        _step(optimizer, run, settings),
         _steps(optimizer, ways),
     ), dropped
 
@@ -194,8 +213,8 @@ def _slot(
         turned = first.then(tensors[0], Fate.RELAYOUT, "rows and columns change places")
         return [(way.targets[0], _FACTORS[Slot(slot)], turned)]
     objected = objection(str(optimizer.algorithms[0]), regroup)
-    notes = tuple(filter(None, (objected, *[n for n in way.notes if n.learning_rate != 1])))
-    fate = worst(way.fate, *[_fate(note) for note in notes])
+    notes = (objected,) if objected else ()
+    fate = worst(way.fate, *[Fate.APPROXIMATE for note in notes if note.approximate])
     return [
         (target, slot, Moved(
             tensor, paths, fate, _joined(way.detail, *[note.text for note in notes]),
@@ -205,27 +224,83 @@ def _slot(
     ]  # fmt: skip
 
 
-def _fate(note: Note) -> Fate:
-    return Fate.APPROXIMATE if note.approximate or note.learning_rate != 1 else Fate.EXACT
+@dataclass(frozen=True, slots=True, eq=False)
+class _Share:
+    """Parameters of one group of the source that become one of the target: all that have the same
+    factors of the learning rate and of the weight decay."""
+
+    group: int
+    learning_rate: float
+    weight_decay: float
+    parameters: tuple[str, ...]
 
 
-def _groups(
-    optimizer: Optimizer, ways: Sequence[_Way], given: Mapping[str, Any]
-) -> tuple[Group, ...]:
-    """The groups with the target's names; a parameter made of several is where the first was."""
-    targets = {way.sources[0]: way.targets for way in (*ways, *_strangers(optimizer, ways))}
-    return tuple([
-        replace(
-            group,
-            parameters=tuple([t for name in group.parameters for t in targets.get(name, ())]),
-            hyperparameters={**group.hyperparameters, **given},
-        )
-        for group in optimizer.groups
-    ])  # fmt: skip
+def _shares(optimizer: Optimizer, ways: Sequence[_Way], *, factors: bool) -> list[_Share]:
+    """The groups with the target's names; a parameter made of several is where the first was.
+
+    Without `factors` no group is divided.
+    """
+    by_name = {way.sources[0]: way for way in (*ways, *_strangers(optimizer, ways))}
+    found: list[_Share] = []
+    for index, group in enumerate(optimizer.groups):
+        parts: dict[tuple[float, float], list[str]] = {(1.0, 1.0): []}
+        for name in group.parameters:
+            if name in by_name:
+                way = by_name[name]
+                own = _factors(way) if factors else (1.0, 1.0)
+                parts.setdefault(own, []).extend(way.targets)
+        found += [
+            _Share(index, *own, tuple(names))
+            for own, names in parts.items()
+            if names or not group.parameters or not any(parts.values())
+        ]
+    return found
 
 
-def _step(optimizer: Optimizer, run: Run) -> Moved:
-    assumed = _joined(*optimizer.assumptions)
+def _factors(way: _Way) -> tuple[float, float]:
+    return next(
+        ((n.learning_rate, n.weight_decay) for n in way.notes if n.learning_rate != 1), (1.0, 1.0)
+    )
+
+
+def _slower(way: _Way, value: Moved) -> Moved:
+    """`value`, which should have a learning rate of its own and has none."""
+    if _factors(way) == (1.0, 1.0):
+        return value
+    told = "the schedule has one floor for all groups: this tensor keeps the optimizer's own rate"
+    return value.then(value.value, Fate.APPROXIMATE, told, "it moves half as fast as before")
+
+
+def _group(group: Group, share: _Share, given: Mapping[str, Any]) -> Group:
+    options = {**group.hyperparameters, **given}
+    for name, factor in (("lr", share.learning_rate), ("weight_decay", share.weight_decay)):
+        if factor != 1 and isinstance(options.get(name), int | float):
+            options[name] = options[name] * factor
+    return replace(group, parameters=share.parameters, hyperparameters=options)
+
+
+def _schedules(run: Run, shares: Sequence[_Share]) -> tuple[Scheduled, ...] | None:
+    """The schedules of a run's one optimizer, for the groups that it has now; None where one has
+    the same floor for all groups, and cannot give one of them a factor."""
+    groups = [(share.group, share.learning_rate) for share in shares]
+    found = []
+    for scheduled in run.schedules:
+        known = scheduled.schedule.groups
+        if known and all(index < known for index, _ in groups):
+            schedule = regrouped(scheduled.schedule, groups)
+            if schedule is None:
+                return None
+            scheduled = replace(scheduled, schedule=schedule)
+        found.append(scheduled)
+    return tuple(found)
+
+
+def _step(optimizer: Optimizer, run: Run, settings: Mapping[str, str]) -> Moved:
+    """The count, which also bears what was assumed of the optimizer."""
+    given = [f"{name}={settings[name]}" for name in ("optimizer", *hyperparameters(settings))
+             if name in settings]  # fmt: skip
+    said = f"{', '.join(given)}, as given with --set" if given else ""
+    assumed = _joined(*optimizer.assumptions, said)
     shared = [o for name, o in optimizer.counts.items() if name not in optimizer.slots]
     known = shared or list(optimizer.counts.values())
     if optimizer.step is not None:
