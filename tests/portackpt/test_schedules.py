@@ -55,6 +55,7 @@ from portackpt.schedules import (
 )
 from portackpt.schedules.expression import COUNT, PYTHON, Printer, lookup, named, where
 from portackpt.schedules.expression import less as less_than
+from portackpt.schedules.regrouping import regrouped
 from portackpt.tree import Object
 
 
@@ -114,6 +115,23 @@ def test_it_finds_no_edit_where_there_was_none(name: str) -> None:
     pytest.importorskip("torch")
     for count in (0, 1, 9, 30, 63):
         assert edits(lifted(name, count)[0]) == ()
+
+
+@pytest.mark.parametrize("name", torch_cases.NAMES)
+def test_it_gives_other_groups_their_rates(name: str) -> None:
+    pytest.importorskip("torch")
+    schedule = continued(lifted(name, 9)[0])
+    groups = [(schedule.groups - 1, 2.0), (0, 1.0), (schedule.groups - 1, 1.0)]
+    found = regrouped(schedule, groups)
+    if found is None:
+        assert regrouped(schedule, [(index, 1.0) for index, _ in groups]) is not None
+        return
+    if unknown(schedule):
+        return
+    for count in (9, 12, 30):
+        for group, (index, factor) in enumerate(groups):
+            expected = factor * value(schedule, count, index)
+            assert value(found, count, group) == pytest.approx(expected, rel=1e-12, abs=1e-15)
 
 
 def test_it_moves_a_schedule_to_another_count() -> None:
