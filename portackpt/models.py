@@ -44,7 +44,10 @@ def model_of(checkpoint: Checkpoint, run: Run, where: str) -> Model:
         leaves, buffers, ties = _by_role(checkpoint)
     if not leaves:
         raise UsageError("no parameters of a model are found in it", where)
-    dialect = recognize(checkpoint.framework, leaves)
+    # by paths: linen keeps statistics in a collection of their own, nnx beside the scale
+    dialect = recognize(
+        checkpoint.framework, [plain_name(origin.path) for origin in leaves.values()]
+    )
     if dialect is None:
         raise AmbiguousError(
             "neither the format nor the names of its leaves tell which framework wrote it; write "
