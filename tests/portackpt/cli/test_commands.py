@@ -96,14 +96,6 @@ def test_it_writes_nothing_on_a_dry_run(saved: Path, tmp_path: Path) -> None:
     assert planned == document("convert", saved, tmp_path / "run", "--to", "portackpt")
 
 
-@pytest.mark.parametrize("suffix", ["json", "md"])
-def test_it_writes_a_report(saved: Path, tmp_path: Path, suffix: str) -> None:
-    report = tmp_path / f"ledger.{suffix}"
-    result = run("convert", saved, tmp_path / "run", "--to", "portackpt", "--report", report)
-    assert result.returncode == 0
-    assert "layer.0.weight" in report.read_text()
-
-
 def test_it_diffs(saved: Path, tmp_path: Path) -> None:
     other = tmp_path / "other.npz"
     arrays = dict(np.load(saved))
@@ -146,7 +138,7 @@ def test_it_lists_the_formats() -> None:
         (
             ["convert", "{saved}", "x.npz", "--report", "x.txt"],
             2,
-            "a report is a .json or .md file",
+            "a report is a .json, .md or .html file",
         ),
         (["convert", "{saved}", "x", "--to", "npz", "--step", "3"], 2, "--step is for a root"),
         (["inspect"], 2, "Missing argument 'PATH'"),
@@ -164,6 +156,23 @@ def test_it_says_what_is_wrong(
     assert result.returncode == status, result.stderr
     assert message in result.stderr
     assert "Traceback" not in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("suffix", "start"), [("json", "{"), ("md", "# "), ("html", "<!DOCTYPE html>")]
+)
+def test_it_writes_a_report(saved: Path, tmp_path: Path, suffix: str, start: str) -> None:
+    report = tmp_path / f"report.{suffix}"
+    result = run("convert", saved, tmp_path / "run", "--to", "portackpt", "--report", report)
+    assert "verdict: exact. The run goes on as if it had not moved" in result.stdout
+    assert report.read_text().startswith(start)
+
+
+def test_it_says_where_a_report_cannot_be_written(saved: Path, tmp_path: Path) -> None:
+    report = tmp_path / "nowhere" / "report.html"
+    result = run("convert", saved, tmp_path / "run", "--to", "portackpt", "--report", report)
+    assert result.returncode == 1
+    assert "cannot write: No such file or directory" in result.stderr
 
 
 def test_it_writes_nothing_below_the_required_verdict(saved: Path, tmp_path: Path) -> None:
