@@ -200,6 +200,15 @@ def _leaves(found: list[tuple[str, Node]]) -> dict[str, Origin]:
     }
 
 
+def _collections(found: list[tuple[str, Node]]) -> dict[str, Origin]:
+    """Tensors beside the parameters, by the name of their collection and their own."""
+    return {
+        at(path.rpartition("/")[2], name): Origin(place, tensor)
+        for path, node in found
+        for name, place, tensor in tensors_below(path, node)
+    }
+
+
 class _Dialect:
     """JAX', with flax and optax."""
 
@@ -214,7 +223,7 @@ class _Dialect:
         stateless = [optimizers.stateless(path, tuple(parameters)) for path in parts.stateless]
         return Run(
             parameters=parameters,
-            buffers=buffers | _leaves(parts.states),
+            buffers=buffers | _collections(parts.states),
             optimizers=(*parts.optimizers, *stateless),
             schedules=tuple(parts.schedules),
             streams=tuple(parts.streams),
