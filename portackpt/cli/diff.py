@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from portackpt.cli import text
+from portackpt.cli.table import table
 
 if TYPE_CHECKING:
     from portackpt.comparison import Comparison
@@ -33,26 +34,21 @@ def command(a: str, b: str, as_json: bool, rtol: float, atol: float) -> int:
 
 
 def _show(found: Comparison) -> None:
-    out = text.console()
     alike = f"{found.compared:,} leaves in both, {text.size(found.nbytes)}"
     if found.equal:
-        out.print(f"equal: {alike}")
+        click.echo(f"equal: {alike}")
         return
-    from rich import box
-    from rich.table import Table
-
-    out.print(f"{text.count(len(found.differences), 'difference')}; {alike}")
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    for heading in ("leaf", "kind", "what", "max |a-b|", "relative"):
-        table.add_column(heading, overflow="fold")
-    for difference in found.differences[:_ROWS]:
-        table.add_row(
+    click.echo(f"{text.count(len(found.differences), 'difference')}; {alike}")
+    rows = [
+        (
             text.clean(difference.name),
             difference.kind,
             text.clean(difference.detail),
             "" if difference.max_abs is None else f"{difference.max_abs:.3g}",
             "" if difference.max_rel is None else f"{difference.max_rel:.3g}",
         )
-    out.print(table)
+        for difference in found.differences[:_ROWS]
+    ]
+    click.echo(table(("leaf", "kind", "what", "max |a-b|#", "relative#"), rows))
     if len(found.differences) > _ROWS:
-        out.print(f"and {len(found.differences) - _ROWS:,} more; --json lists all")
+        click.echo(f"and {len(found.differences) - _ROWS:,} more; --json lists all")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import click
 
 from portackpt.cli import text
+from portackpt.cli.table import table
 
 
 @click.command(name="formats")
@@ -29,14 +30,14 @@ def command(as_json: bool) -> None:
             ]
         )
         return
-    from rich import box
-    from rich.table import Table
-
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    for heading in ("format", "framework", "access", "suffixes", "what it is"):
-        table.add_column(heading, overflow="fold")
-    for known in found:
-        access = "read, write" if known.vocabulary is not None else "read"
-        suffixes = " ".join(known.suffixes)
-        table.add_row(known.name, known.framework or "any", access, suffixes, known.summary)
-    text.console().print(table)
+    rows = [
+        (
+            known.name,
+            known.framework or "any",
+            "read, write" if known.vocabulary is not None else "read",
+            " ".join(known.suffixes),
+            known.summary,
+        )
+        for known in found
+    ]
+    click.echo(table(("format", "framework", "access", "suffixes", "what it is"), rows))

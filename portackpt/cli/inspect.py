@@ -11,10 +11,9 @@ from typing import TYPE_CHECKING
 import click
 
 from portackpt.cli import settings, text
+from portackpt.cli.table import table
 
 if TYPE_CHECKING:
-    from rich.console import Console
-
     from portackpt.inspection import Inspection, TensorFacts
 
 _ROWS = 40
@@ -44,33 +43,32 @@ def command(
     if as_json:
         text.print_json(found.to_json())
         return
-    out = text.console()
-    _head(out, found)
+    _head(found)
     if tensors or match:
-        _list(out, found.tensors)
+        _list(found.tensors)
     else:
-        _groups(out, found.tensors)
-    _values(out, found)
+        _groups(found.tensors)
+    _values(found)
 
 
-def _head(out: Console, found: Inspection) -> None:
+def _head(found: Inspection) -> None:
     framework = " ".join(filter(None, (found.framework, found.framework_version)))
     parts = [found.format, f"written by {framework}" if framework else ""]
     parts.append(f"step {found.step:,}" if found.step is not None else "")
     parts.append(text.count(len(found.tensors), "tensor"))
     parts.append(text.size(found.nbytes))
-    out.print(f"{found.path}: " + ", ".join(part for part in parts if part))
+    click.echo(f"{found.path}: " + ", ".join(part for part in parts if part))
     roles = Counter(str(fact.role) for fact in found.tensors)
     sizes: Counter[str] = Counter()
     for fact in found.tensors:
         sizes[str(fact.role)] += fact.nbytes
     if roles:
         told = [f"{n:,} {name} ({text.size(sizes[name])})" for name, n in roles.most_common()]
-        out.print("tensors by role: " + ", ".join(told))
+        click.echo("tensors by role: " + ", ".join(told))
     for line in _meaning(found):
-        out.print(line)
+        click.echo(line)
     for note in found.notes:
-        out.print(f"note: {note}")
+        click.echo(f"note: {note}")
 
 
 def _meaning(found: Inspection) -> Iterator[str]:
@@ -101,7 +99,7 @@ def _place(part: Mapping[str, str]) -> str:
     return text.clean(part["name"]) or "(root)"
 
 
-def _groups(out: Console, facts: tuple[TensorFacts, ...]) -> None:
+def _groups(facts: tuple[TensorFacts, ...]) -> None:
     """Tensors grouped by their name with every number replaced by `*`."""
     groups: dict[tuple[str, str, tuple[int, ...]], list[TensorFacts]] = {}
     for fact in facts:
@@ -109,44 +107,45 @@ def _groups(out: Console, facts: tuple[TensorFacts, ...]) -> None:
         groups.setdefault((pattern, fact.dtype, fact.shape), []).append(fact)
     rows = sorted(groups.items(), key=lambda item: -sum(fact.nbytes for fact in item[1]))
     shown = {key for key, _ in rows[:_ROWS]}
-    table = _table("tensors", "count", "dtype", "shape", "bytes", "role")
-    for key, members in groups.items():
-        if key in shown:
-            name = members[0].name if len(members) == 1 else key[0]
-            table.add_row(
-                text.clean(name), f"{len(members):,}", key[1], str(list(key[2])),
-                text.size(sum(fact.nbytes for fact in members)), str(members[0].role),
-            )  # fmt: skip
-    out.print(table)
+    lines = [
+        (
+            text.clean(members[0].name if len(members) == 1 else key[0]),
+            f"{len(members):,}",
+            key[1],
+            str(list(key[2])),
+            text.size(sum([fact.nbytes for fact in members])),
+            str(members[0].role),
+        )
+        for key, members in groups.items()
+        if key in shown
+    ]
+    click.echo(table(("tensors", "count#", "dtype", "shape", "bytes#", "role"), lines))
     if len(rows) > _ROWS:
         rest = [fact for _, members in rows[_ROWS:] for fact in members]
         nbytes = text.size(sum(fact.nbytes for fact in rest))
-        out.print(f"and {len(rest):,} smaller tensors, {nbytes}; --tensors lists every one")
+        click.echo(f"and {len(rest):,} smaller tensors, {nbytes}; --tensors lists every one")
 
 
-def _list(out: Console, facts: tuple[TensorFacts, ...]) -> None:
-    table = _table("tensor", "dtype", "shape", "bytes", "role")
-    for fact in facts:
-        table.add_row(
-            text.clean(fact.name), fact.dtype, str(list(fact.shape)), text.size(fact.nbytes),
-            str(fact.role),
-        )  # fmt: skip
-    out.print(table)
+def _list(facts: tuple[TensorFacts, ...]) -> None:
+    rows = [
+        (text.clean(fact.name), fact.dtype, str(list(fact.shape)), text.size(fact.nbytes),
+         str(fact.role))
+        for fact in facts
+    ]  # fmt: skip
+    click.echo(table(("tensor", "dtype", "shape", "bytes#", "role"), rows))
 
 
-def _values(out: Console, found: Inspection) -> None:
+def _values(found: Inspection) -> None:
     rows = list(_joined(found.values))
     if rows:
-        table = _table("other values", "value")
-        for path, value in rows[:_ROWS]:
-            table.add_row(text.clean(path) or "(root)", text.clean(value))
-        out.print(table)
+        shown = [(text.clean(path) or "(root)", text.clean(value)) for path, value in rows[:_ROWS]]
+        click.echo(table(("other values", "value"), shown))
         if len(rows) > _ROWS:
-            out.print(f"and {len(rows) - _ROWS:,} more")
+            click.echo(f"and {len(rows) - _ROWS:,} more")
     if found.unrecognized:
         names = [text.clean(path) or "(root)" for path in found.unrecognized[:10]]
         more = len(found.unrecognized) - len(names)
-        out.print(f"unrecognized: {', '.join(names)}" + (f" and {more:,} more" if more else ""))
+        click.echo(f"unrecognized: {', '.join(names)}" + (f" and {more:,} more" if more else ""))
 
 
 def _joined(values: Mapping[str, object]) -> Iterator[tuple[str, str]]:
@@ -171,14 +170,3 @@ def _short(leaf: object) -> str:
     kind = getattr(leaf, "type", None)
     written = f"<{kind}>" if isinstance(kind, str) else repr(leaf)
     return written if len(written) <= 72 else written[:69] + "..."
-
-
-def _table(*headings: str):  # type: ignore[no-untyped-def]
-    from rich import box
-    from rich.table import Table
-
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    for heading in headings:
-        right = heading in ("count", "bytes")
-        table.add_column(heading, justify="right" if right else "left", overflow="fold")
-    return table

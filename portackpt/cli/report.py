@@ -7,12 +7,13 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import click
+
 from portackpt.cli import text
+from portackpt.cli.table import table
 from portackpt.errors import UsageError, WriteError
 
 if TYPE_CHECKING:
-    from rich.console import Console
-
     from portackpt.ledger import Entry, Ledger
 
 SUFFIXES = (".json", ".md", ".html")
@@ -47,35 +48,34 @@ def show(ledger: Ledger, *, written: bool) -> None:
     """The verdict, what changes for the run, what was done, and the code that loads the result."""
     from portackpt.ledger import MEANINGS
 
-    out = text.console()
     done = "" if written else " (nothing written)"
-    out.print(
+    click.echo(
         f"{ledger.source.path} ({ledger.source.format}) → "
         f"{ledger.target.path} ({ledger.target.format}){done}"
     )
-    out.print(f"verdict: {ledger.verdict}. {MEANINGS[ledger.verdict]}")
+    click.echo(f"verdict: {ledger.verdict}. {MEANINGS[ledger.verdict]}")
     sizes = ledger.sizes
     counts = [f"{count:,} {fate}" + (f" ({text.size(sizes[fate])})" if sizes[fate] else "")
               for fate, count in ledger.counts.items()]  # fmt: skip
-    out.print(f"leaves: {', '.join(counts) or 'none'}")
-    _groups(out, "changes for the run", ledger.changes)
-    _work(out, ledger.entries)
-    _groups(out, "taken for granted", ledger.assumptions)
+    click.echo(f"leaves: {', '.join(counts) or 'none'}")
+    _groups("changes for the run", ledger.changes)
+    _work(ledger.entries)
+    _groups("taken for granted", ledger.assumptions)
     if ledger.resume:
-        out.print("to load it:")
+        click.echo("to load it:")
         for line in ledger.resume.rstrip().splitlines():
-            out.print(f"    {line}")
+            click.echo(f"    {line}")
 
 
-def _groups(out: Console, heading: str, groups: Mapping[str, Sequence[Entry]]) -> None:
+def _groups(heading: str, groups: Mapping[str, Sequence[Entry]]) -> None:
     rows = [
         (", ".join(dict.fromkeys([str(entry.fate) for entry in entries])), entries, told)
         for told, entries in groups.items()
     ]
-    _table(out, heading, rows)
+    _kinds(heading, rows)
 
 
-def _work(out: Console, entries: Iterable[Entry]) -> None:
+def _work(entries: Iterable[Entry]) -> None:
     groups: dict[tuple[str, str, float | None], list[Entry]] = {}
     for entry in entries:
         if entry.detail or entry.tolerance is not None:
@@ -84,24 +84,20 @@ def _work(out: Console, entries: Iterable[Entry]) -> None:
     for (fate, detail, tolerance), members in groups.items():
         within = "" if tolerance is None else f"within {tolerance:.3g}"
         rows.append((str(fate), members, "; ".join(filter(None, (detail, within)))))
-    _table(out, "what was done", rows)
+    _kinds("what was done", rows)
 
 
-def _table(out: Console, heading: str, rows: Sequence[tuple[str, Sequence[Entry], str]]) -> None:
+def _kinds(heading: str, rows: Sequence[tuple[str, Sequence[Entry], str]]) -> None:
     """Of each kind: its fate, how many leaves, the sentence that they share, and one of them."""
     if not rows:
         return
-    from rich import box
-    from rich.table import Table
-
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    for name in ("fate", "leaves", heading, "for example"):
-        table.add_column(name, overflow="fold", justify="right" if name == "leaves" else "left")
-    for fate, entries, told in rows[:_ROWS]:
-        table.add_row(fate, f"{len(entries):,}", text.clean(told), _place(entries[0]))
-    out.print(table)
+    cells = [
+        (fate, f"{len(entries):,}", text.clean(told), _place(entries[0]))
+        for fate, entries, told in rows[:_ROWS]
+    ]
+    click.echo(table(("fate", "leaves#", heading, "for example"), cells))
     if len(rows) > _ROWS:
-        out.print(f"and {len(rows) - _ROWS:,} more kinds; --report FILE.html holds all")
+        click.echo(f"and {len(rows) - _ROWS:,} more kinds; --report FILE.html holds all")
 
 
 def _place(entry: Entry) -> str:

@@ -7,16 +7,13 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
 from portackpt.wording import clean as clean
 from portackpt.wording import count as count
 from portackpt.wording import size as size
-
-if TYPE_CHECKING:
-    from rich.console import Console
 
 
 def print_json(document: Any) -> None:
@@ -34,14 +31,6 @@ def _plain(value: Any) -> Any:
     if isinstance(value, str):
         return value.encode("utf-8", "backslashreplace").decode()
     return value
-
-
-def console() -> Console:
-    """Standard output; wide where it is no terminal, so that nothing is cut."""
-    from rich.console import Console
-
-    width = None if sys.stdout.isatty() else 160
-    return Console(width=width, highlight=False, soft_wrap=False, markup=False, emoji=False)
 
 
 @contextmanager

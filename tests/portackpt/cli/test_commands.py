@@ -166,6 +166,7 @@ def test_it_writes_a_report(saved: Path, tmp_path: Path, suffix: str, start: str
     result = run("convert", saved, tmp_path / "run", "--to", "portackpt", "--report", report)
     assert "verdict: exact. The run goes on as if it had not moved" in result.stdout
     assert report.read_text().startswith(start)
+    assert "layer.0.weight" in report.read_text()
 
 
 def test_it_says_where_a_report_cannot_be_written(saved: Path, tmp_path: Path) -> None:
