@@ -5,13 +5,16 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from portackpt import plugins
 from portackpt.checkpoint import Checkpoint
 from portackpt.errors import InputError, UsageError
 from portackpt.ledger import Ledger
-from portackpt.planning import Plan, plan
 from portackpt.plugins import Progress
+
+if TYPE_CHECKING:
+    from portackpt.planning import Plan
 
 
 def open_checkpoint(
@@ -42,6 +45,8 @@ def plan_conversion(
     settings: Mapping[str, str] | None = None,
 ) -> Plan:
     """What converting `source` to `target` would do; nothing is written."""
+    from portackpt.planning import plan
+
     origin, goal = Path(source), Path(target)
     reader = plugins.get(from_) if from_ else plugins.detect(origin)
     writer = plugins.get(to) if to else plugins.for_target(goal)

@@ -9,9 +9,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from functools import cache
-from importlib.metadata import entry_points
 from typing import TYPE_CHECKING, Protocol
 
+from portackpt import discovery
 from portackpt.checkpoint import Checkpoint
 from portackpt.errors import UsageError
 from portackpt.run import Run
@@ -41,21 +41,13 @@ class Dialect(Protocol):
 
 
 @cache
-def _entry_points() -> dict[str, str]:
-    return {point.name: point.value for point in entry_points(group=GROUP)}
-
-
-@cache
 def get(framework: str) -> Dialect | None:
     """The dialect of `framework`; None where none is installed."""
-    target = _entry_points().get(framework)
+    target = discovery.entry_points(GROUP).get(framework)
     if target is None:
         return None
-    from importlib import import_module
-
-    module, _, attribute = target.partition(":")
     try:
-        found: Dialect = getattr(import_module(module), attribute)
+        found: Dialect = discovery.load(target)
     except (ImportError, AttributeError) as error:
         raise UsageError(
             f"the dialect of {framework} is installed, but does not load: {error}"

@@ -11,11 +11,11 @@ from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache, cached_property
-from importlib.metadata import entry_points
 from itertools import islice
 from pathlib import Path
 from typing import Protocol
 
+from portackpt import discovery
 from portackpt.checkpoint import Checkpoint
 from portackpt.errors import AmbiguousError, InputError, UnknownFormatError, UsageError
 from portackpt.vocabulary import Vocabulary
@@ -123,26 +123,18 @@ def _first_members(path: Path, limit: int = 1 << 16) -> Iterator[str]:
         at += 46 + sum(lengths)
 
 
-@cache
-def _entry_points() -> dict[str, str]:
-    return {point.name: point.value for point in entry_points(group=GROUP)}
-
-
 def names() -> tuple[str, ...]:
-    return tuple(sorted(_entry_points()))
+    return tuple(sorted(discovery.entry_points(GROUP)))
 
 
 @cache
 def get(name: str) -> Format:
     """The format called `name`."""
-    target = _entry_points().get(name)
+    target = discovery.entry_points(GROUP).get(name)
     if target is None:
         raise UsageError(f"unknown format {name!r}; known are {', '.join(names())}")
-    from importlib import import_module
-
-    module, _, attribute = target.partition(":")
     try:
-        found: Format = getattr(import_module(module), attribute)
+        found: Format = discovery.load(target)
     except (ImportError, AttributeError) as error:
         raise UsageError(f"the format {name!r} is installed, but does not load: {error}") from error
     return found

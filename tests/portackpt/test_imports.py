@@ -9,7 +9,7 @@ ROOT = Path(__file__).parents[2]
 FRAMEWORKS = {"torch", "jax", "jaxlib", "flax", "optax", "orbax", "tensorflow", "keras"}
 # from the bottom to the top: a module imports only from lines above its own
 LAYERS = (
-    "errors collector wording",
+    "errors collector wording discovery",
     "box dtypes bytesource strides",
     "tensor ziparchive",
     "tree layouts",
