@@ -13,6 +13,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from portackpt.checkpoint import Checkpoint
 from portackpt.collector import paused_collector
@@ -20,11 +21,12 @@ from portackpt.dtypes import TABLE
 from portackpt.errors import InputError, UnsupportedError, UsageError
 from portackpt.plugins import Probe, Progress
 from portackpt.storage.local import Writer, staged_file
-from portackpt.streaming import read_ahead
 from portackpt.tensor import Tensor
 from portackpt.tree import Node, children
 from portackpt.vocabulary import Vocabulary
-from portackpt_jax.flax_spelling import Array, spell
+
+if TYPE_CHECKING:
+    from portackpt_jax.flax_spelling import Array
 
 NO_CHECKSUMS = "flax's msgpack has no checksums: a flipped bit is not found"
 _STEP = re.compile(r"checkpoint_(\d{1,18})")
@@ -96,6 +98,8 @@ class FlaxMsgpack:
         if step is not None:
             raise UsageError("a file of flax is one checkpoint; steps are written by flax itself",
                              str(path))  # fmt: skip
+        from portackpt_jax.flax_spelling import spell
+
         sequences = frozenset(checkpoint.details_for(self.name).get("lists", ()))
         with paused_collector():
             arrays, rest = spell(checkpoint.tree, sequences)
@@ -197,6 +201,8 @@ def _step(tree: Node) -> int | None:
 
 def _write_arrays(file: Writer, arrays: list[Array], progress: Progress) -> None:
     """The tensors with the text before and within them."""
+    from portackpt.streaming import read_ahead
+
     met, position = -1, 0
     marks: Iterator[tuple[int, bytes]] = iter(())
     mark: tuple[int, bytes] | None = None

@@ -8,7 +8,6 @@ from portackpt_tensorflow.shards import NAME as SHARD_NAME
 from portackpt_tensorflow.shards import index_path
 from portackpt_tensorflow.statefile import NAME as STATE
 from portackpt_tensorflow.statefile import is_state, read_state
-from portackpt_tensorflow.table import FOOTER, MAGIC
 
 _FEW = 8
 _HEADER_TAGS = (0x08, 0x0A)  # of a bundle's header, of a V1 list of tensors
@@ -49,18 +48,18 @@ def _is_table(probe: Probe) -> bool:
     """A table by its ends; where only one of them is right, by its name or its list of tensors."""
     head = probe.head
     begins = first_tag(head) in _HEADER_TAGS
-    ends = _tail(probe) == MAGIC
-    if begins and ends:
-        return True
     name = probe.path.name
     if name.endswith(".index"):
-        return begins or ends or has_shards(probe.path.with_name(name.removesuffix(".index")))
-    return is_v1_list(head)
+        prefix = probe.path.with_name(name.removesuffix(".index"))
+        return begins or _ends(probe) or has_shards(prefix)
+    return (begins and _ends(probe)) or is_v1_list(head)
 
 
-def _tail(probe: Probe) -> bytes:
+def _ends(probe: Probe) -> bool:
+    from portackpt_tensorflow.table import FOOTER, MAGIC
+
     if len(probe.head) < FOOTER:
-        return b""
+        return False
     with probe.path.open("rb") as file:
         file.seek(-len(MAGIC), 2)
-        return file.read()
+        return file.read() == MAGIC

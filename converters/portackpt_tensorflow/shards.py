@@ -5,10 +5,13 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from portackpt.bytesource import File
 from portackpt.errors import DamagedError, RefusedError
-from portackpt_tensorflow.entry import Entry
+
+if TYPE_CHECKING:
+    from portackpt_tensorflow.entry import Entry
 
 NAME = re.compile(r"(?s)(.*)\.data-(\d{5,})-of-(\d{5,})")
 _LFS = b"version https://git-lfs"

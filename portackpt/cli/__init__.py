@@ -3,31 +3,38 @@
 from __future__ import annotations
 
 import sys
+from importlib import import_module
 
 import click
 
-from portackpt.cli import convert, diff, formats, inspect, map, validate
 from portackpt.errors import PortackptError
 
+_COMMANDS = ("inspect", "convert", "map", "diff", "validate", "formats")
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+
+class _Commands(click.Group):
+    """Commands by the names of their modules; one that is not asked for is not imported."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(_COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in _COMMANDS:
+            return None
+        command: click.Command = import_module(f"portackpt.cli.{cmd_name}").command
+        return command
+
+
+@click.group(
+    cls=_Commands,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+)
 @click.version_option(package_name="portackpt")
 def portackpt() -> None:
     """Look into, convert, compare and check training checkpoints of any framework.
 
     Exit status: 0 done; 1 the answer is no; 2 wrong usage; 3 the input cannot be read; 4 ambiguous.
     """
-
-
-for command in (
-    inspect.command,
-    convert.command,
-    map.command,
-    diff.command,
-    validate.command,
-    formats.command,
-):
-    portackpt.add_command(command)
 
 
 def main() -> None:

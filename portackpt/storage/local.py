@@ -7,10 +7,8 @@ is no moment with neither. What fails leaves the old target as it was and nothin
 
 from __future__ import annotations
 
-import ctypes
 import errno
 import os
-import secrets
 import shutil
 import sys
 from collections.abc import Iterator
@@ -18,9 +16,12 @@ from contextlib import contextmanager, suppress
 from functools import cache
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
 from portackpt.errors import PortackptError, UsageError, WriteError
+
+if TYPE_CHECKING:
+    import ctypes
 
 _FLUSH_EVERY = 32 << 20
 _RENAME_NOREPLACE = 1
@@ -30,7 +31,7 @@ _AT_FDCWD = -100
 
 def save_id() -> str:
     """128 random bits that name one save; `PORTACKPT_SAVE_ID` fixes them for reproducible runs."""
-    return os.environ.get("PORTACKPT_SAVE_ID") or secrets.token_hex(16)
+    return os.environ.get("PORTACKPT_SAVE_ID") or os.urandom(16).hex()
 
 
 class Writer:
@@ -238,7 +239,9 @@ def _renameat2(source: Path, target: Path, flags: int) -> bool:
         return False
     if function(_AT_FDCWD, os.fsencode(source), _AT_FDCWD, os.fsencode(target), flags) == 0:
         return True
-    number = ctypes.get_errno()
+    from ctypes import get_errno
+
+    number = get_errno()
     if number in (errno.EINVAL, errno.ENOSYS, errno.ENOTSUP):
         return False
     if number == errno.EEXIST:
@@ -249,6 +252,8 @@ def _renameat2(source: Path, target: Path, flags: int) -> bool:
 def _start_write_back(descriptor: int, start: int, count: int) -> None:
     function = getattr(_libc(), "sync_file_range", None)
     if function is not None:
+        import ctypes
+
         function(descriptor, ctypes.c_int64(start), ctypes.c_int64(count), 2)
 
 
@@ -256,4 +261,6 @@ def _start_write_back(descriptor: int, start: int, count: int) -> None:
 def _libc() -> ctypes.CDLL | None:
     if sys.platform != "linux":
         return None
+    import ctypes
+
     return ctypes.CDLL(None, use_errno=True)

@@ -26,15 +26,28 @@ from portackpt.collector import paused_collector
 from portackpt.dtypes import TABLE
 from portackpt.errors import UsageError
 from portackpt.plugins import Probe, Progress
+from portackpt.renaming import Renames
 from portackpt.storage.local import save_id, staged_directory
+from portackpt.tree import Node, Object
 from portackpt.vocabulary import Vocabulary
 from portackpt_jax.orbax import places
 from portackpt_jax.orbax.attributes import KEPT
-from portackpt_jax.orbax.distinct import renames
-from portackpt_jax.orbax.spelling import is_random_key
 
 NO_CHECKSUMS = "this format has no checksums on array data: a flipped bit there is not found"
 _MOST_STEPS_PROBED = 64
+
+
+# what knows Orbax's spelling is imported where a tree is to be spelled, not where one is recognized
+def _is_random_key(node: Object) -> bool:
+    from portackpt_jax.orbax.spelling import is_random_key
+
+    return is_random_key(node)
+
+
+def _renames(tree: Node) -> Renames:
+    from portackpt_jax.orbax.distinct import renames
+
+    return renames(tree)
 
 
 class Orbax:
@@ -49,10 +62,10 @@ class Orbax:
         dtypes=frozenset(dtype.name for dtype in TABLE if dtype.zarr),
         scalars=frozenset((type(None), bool, int, float, str)),
         containers=frozenset((dict, list)),
-        objects=is_random_key,
+        objects=_is_random_key,
         attributes=KEPT.__contains__,
         large_integers=False,
-        renames=renames,
+        renames=_renames,
     )
 
     def recognize(self, probe: Probe) -> bool:
