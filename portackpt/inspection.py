@@ -20,7 +20,7 @@ from portackpt.description import describe_optimizer, describe_schedule, describ
 from portackpt.roles import Role, role
 from portackpt.run import Run
 from portackpt.tensor import Strided, Tensor
-from portackpt.tree import Node, Object, children, plain_name, unescape, walk
+from portackpt.tree import CONTAINERS, Node, Object, children, plain_name, unescape, walk
 
 
 @dataclass(frozen=True, slots=True)
@@ -200,9 +200,9 @@ def _objects(tree: Node) -> list[tuple[str, Object]]:
         place, node = stack.pop()
         if isinstance(node, Object):
             found.append((place or "", node))
-        if isinstance(node, (dict, list, tuple, Object)):
-            below = [(_at(place, name), item) for name, item in children(node)]
-            stack.extend(reversed(below))
+        below = [(_at(place, name), item) for name, item in children(node)
+                 if isinstance(item, CONTAINERS)]  # fmt: skip
+        stack.extend(reversed(below))
     return found
 
 

@@ -13,7 +13,7 @@ key of their own stand under `~(N)` (the N-th argument) and `~.NAME` (the attrib
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
@@ -41,9 +41,14 @@ class Object:
     state: Node = None
 
 
+CONTAINERS = (dict, list, tuple, Object)
+
+
 def escape(name: str) -> str:
     """`name` as one component of a path."""
-    return name.replace("~", "~0").replace("/", "~1")
+    if "~" in name or "/" in name:
+        return name.replace("~", "~0").replace("/", "~1")
+    return name
 
 
 def unescape(component: str) -> str:
@@ -75,8 +80,13 @@ def children(node: Node) -> Iterator[tuple[str, Node]]:
             yield "~.", node.state
 
 
-def _entries(mapping: dict[Node, Node], taken: int = 0) -> Iterator[tuple[str, Node]]:
-    used: set[str] = {str(index) for index in range(taken)}
+def _entries(mapping: dict[Node, Node], taken: int = 0) -> Iterable[tuple[str, Node]]:
+    if not taken and set(map(type, mapping)) <= {str}:  # distinct, and so are their escapes
+        return zip(map(escape, mapping), mapping.values(), strict=True)
+    return _set_apart(mapping, {str(index) for index in range(taken)})
+
+
+def _set_apart(mapping: dict[Node, Node], used: set[str]) -> Iterator[tuple[str, Node]]:
     for key, item in mapping.items():
         component = escape(key) if isinstance(key, str) else escape(spell_key(key))
         if component in used:
@@ -115,22 +125,20 @@ def is_leaf(node: Node) -> bool:
 
 def walk(node: Node) -> Iterator[tuple[str, Node]]:
     """Every leaf with its path, in order. Iterative: depth costs no Python stack."""
-    stack: list[Iterator[tuple[str, Node]]] = [iter((("", node),))]
-    bases: list[tuple[str, bool]] = [("", True)]
+    if is_leaf(node):
+        yield "", node
+        return
+    stack: list[tuple[str, Iterator[tuple[str, Node]]]] = [("", children(node))]
     while stack:
-        entry = next(stack[-1], None)
-        if entry is None:
-            stack.pop()
-            bases.pop()
-            continue
-        component, item = entry
-        base, top = bases[-1]
-        path = component if top else f"{base}/{component}"
-        if is_leaf(item):
+        base, parts = stack[-1]
+        for component, item in parts:
+            path = base + component
+            if isinstance(item, CONTAINERS) and not is_leaf(item):
+                stack.append((f"{path}/", children(item)))
+                break
             yield path, item
         else:
-            stack.append(children(item))
-            bases.append((path, len(stack) == 2))
+            stack.pop()
 
 
 def tensors(node: Node) -> Iterator[tuple[str, Tensor]]:
