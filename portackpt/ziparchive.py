@@ -28,6 +28,9 @@ _LIMIT = 0xFFFFFFFF
 _MOST = 1100
 """Deflate expands a byte to 1032 at most; what claims more is lying."""
 
+_HEAD = 256
+"""Bytes read at once for a local header, its name and extra field, which are seldom more."""
+
 _END = struct.Struct("<4s4H2LH")
 _END64 = struct.Struct("<4sQ2H2L4Q")
 _ENTRY = struct.Struct("<4s6H3L5H2L")
@@ -210,12 +213,16 @@ def _data(
                                "(stored) and 8 (deflate)", str(file.path))  # fmt: skip
     if size > _MOST * packed + 64 or (method == STORED and size != packed):
         raise RefusedError(f"member {name!r} claims {size} bytes from {packed}", str(file.path))
-    fields = _LOCAL.unpack(file.read(offset, _LOCAL.size))
+    head = file.read(offset, max(_LOCAL.size, min(_HEAD, file.size - offset)))
+    fields = _LOCAL.unpack_from(head)
     magic, _, local_flags, local_method, _, _, local_crc, local_packed, local_size, n, x = fields
-    local_name = _name(file, file.read(offset + _LOCAL.size, n), flags)
+    start = _LOCAL.size + n + x
+    if start > len(head):
+        head = file.read(offset, start)
+    local_name = _name(file, head[_LOCAL.size : _LOCAL.size + n], flags)
     told = not local_flags & _DESCRIPTOR
     if told and _LIMIT in (local_size, local_packed):
-        extra = file.read(offset + _LOCAL.size + n, x)
+        extra = head[_LOCAL.size + n : start]
         local_size, local_packed = _large(file, extra, local_size, local_packed)
     if (
         magic != b"PK\x03\x04"
@@ -228,7 +235,7 @@ def _data(
             f"member {name!r}: its header at offset {offset} disagrees with the directory",
             str(file.path),
         )
-    return int(offset + _LOCAL.size + n + x)
+    return int(offset + start)
 
 
 def _crc32() -> Callable[[memoryview, int], int]:

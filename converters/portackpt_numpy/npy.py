@@ -24,6 +24,8 @@ MAGIC = b"\x93NUMPY"
 Descr: TypeAlias = str | list[tuple[object, ...]]
 """A dtype as numpy spells it: `<f4`, or the fields of a structured dtype."""
 _MAX_HEADER = 1 << 20
+_USUAL = 128
+"""Bytes of most headers, with what stands before the text."""
 _MAX_RANK = 64
 _GROWTH = 21
 """Spaces that numpy leaves so that the first dimension may grow in place."""
@@ -77,22 +79,26 @@ def read_header(read: Callable[[int, int], bytes], size: int) -> tuple[Header, i
     """
     if size < 10:
         raise DamagedError(f"a .npy file has at least 10 bytes, found {size}")
-    head = read(0, 10)
+    head = read(0, min(size, _USUAL))
     if not head.startswith(MAGIC):
         raise DamagedError(f"a .npy file begins with {MAGIC!r}, found {head[:6]!r}")
     major = head[6]
     if major not in (1, 2, 3):
         raise UnsupportedError(f"a .npy file of version {major}; known are 1, 2 and 3")
-    count, start = int.from_bytes(head[8:], "little"), 10
+    count, start = int.from_bytes(head[8:10], "little"), 10
     if major > 1:
         if size < 12:
             raise DamagedError("the header is cut short")
-        count, start = count + (int.from_bytes(read(10, 2), "little") << 16), 12
+        count, start = int.from_bytes(head[8:12], "little"), 12
     if count > _MAX_HEADER:
         raise RefusedError(f"a header of {count} bytes, at most {_MAX_HEADER} are read")
     if start + count > size:
         raise DamagedError(f"the header claims {count} bytes, {size - start} follow")
-    return _understood(read(start, count), major), start + count
+    end = start + count
+    text = head[start:end]
+    if end > len(head):
+        text += read(len(head), end - len(head))
+    return _understood(text, major), end
 
 
 @lru_cache(64)
