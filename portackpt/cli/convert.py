@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -9,6 +10,7 @@ import click
 
 from portackpt.cli import report, text
 from portackpt.cli.settings import read
+from portackpt.collector import paused_collector
 
 if TYPE_CHECKING:
     from portackpt.planning import Plan
@@ -61,9 +63,11 @@ def command(
         report.check(report_to)
     from portackpt.conversion import plan_conversion
 
-    plan = plan_conversion(
-        source, target, to=to, from_=from_, step=step, like=like, map=map_, settings=read(pairs)
-    )
+    with paused_collector():
+        plan = plan_conversion(
+            source, target, to=to, from_=from_, step=step, like=like, map=map_, settings=read(pairs)
+        )
+    gc.freeze()  # the plan stays until the process ends: the collector need not look at it
     met = plan.ledger.meets(require)
     if met and not dry_run:
         _execute(plan, overwrite)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import re
 from collections import Counter
 from collections.abc import Iterator, Mapping
@@ -39,6 +40,7 @@ def command(
     """Show what is in the checkpoint at PATH, without running what is in it."""
     from portackpt.inspection import inspect
 
+    gc.disable()  # all that is made is shown, and then the process ends
     found = inspect(path, format=format, step=step, match=match, settings=settings.read(pairs))
     if as_json:
         text.print_json(found.to_json())
