@@ -89,7 +89,15 @@ def _optimizer(
         step if isinstance(step, int) else None,
         _ambiguity(algorithms),
         (assumption,) if assumption else (),
+        _counts(place, fields),
     )
+
+
+def _counts(path: str, fields: Mapping[Node, Node]) -> dict[str, Origin]:
+    return {
+        at(path, name): Origin(at(path, name), number(fields[name]))
+        for name in ("count", "step_count") if name in fields
+    }  # fmt: skip
 
 
 def _collect(slots: dict[str, dict[str, Origin]], path: str, node: Node, slot: Slot) -> None:

@@ -12,6 +12,7 @@ from collections.abc import Mapping
 
 from portackpt.checkpoint import Checkpoint
 from portackpt.errors import PortackptError
+from portackpt.moved import Lowered, MovedRun, Template
 from portackpt.optimizers import Optimizer, Origin
 from portackpt.randomness import Library, RandomStream
 from portackpt.randomness.keys import Key, from_jax
@@ -232,6 +233,11 @@ class _Dialect:
             unrecognized=leftovers(checkpoint.tree, parts.known),
             notes=tuple(parts.notes),
         )
+
+    def lower(self, run: MovedRun, like: Template | None) -> Lowered:
+        from portackpt_jax.dialect.lowering import lower
+
+        return lower(run, like)
 
 
 DIALECT = _Dialect()
