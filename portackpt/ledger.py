@@ -77,6 +77,11 @@ class Entry:
             return Fate.EXACT
         return self.fate
 
+    def holding(self, nbytes: int) -> Entry:
+        """This entry of a tensor, with its bytes."""
+        return Entry(self.source, self.target, self.fate, self.detail, self.consequence,
+                     self.tolerance, self.assumption, nbytes)  # fmt: skip
+
     @property
     def changes_the_run(self) -> bool:
         return self.consequence not in ("", NONE)

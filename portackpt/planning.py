@@ -97,5 +97,5 @@ def measured(entries: Iterable[Entry], source: Node, target: Node) -> tuple[Entr
     for entry in entries:
         here, there = before.get(entry.source), after.get(entry.target)
         nbytes = min(here, there) if here is not None and there is not None else here or there
-        found.append(replace(entry, nbytes=nbytes) if nbytes else entry)
+        found.append(entry.holding(nbytes) if nbytes else entry)
     return tuple(found)
