@@ -6,11 +6,12 @@ algorithms: what follows in the chain is evidence for some.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from typing import Any
 
 from portackpt.errors import DamagedError
-from portackpt.optimizers import Algorithm, Decay, Group, Optimizer, Origin, Slot
+from portackpt.optimizers import Algorithm, Decay, Epsilon, Group, Optimizer, Origin, Slot
 from portackpt.run import at
 from portackpt.tensor import Tensor
 from portackpt.tree import Node
@@ -24,6 +25,21 @@ _NAMES = {
     "eps_root": "eps_inside",
 }
 _READ = 64
+# what optax' class fixes; where an option of it does, its default
+_FORMS: Mapping[Algorithm, Mapping[str, Any]] = {
+    Algorithm.SGD: {"dampening": 0},
+    Algorithm.ADAM: {"eps_form": Epsilon.OUTSIDE},
+    Algorithm.ADAMAX: {"eps_form": Epsilon.IN_MAX},
+    Algorithm.NADAM: {"eps_form": Epsilon.OUTSIDE, "momentum_decay": None},
+    Algorithm.RADAM: {"eps_form": Epsilon.OUTSIDE, "threshold_inclusive": True},
+    Algorithm.LAMB: {"eps_form": Epsilon.OUTSIDE, "decay_in_ratio": True},
+    Algorithm.RMSPROP: {"eps_form": Epsilon.INSIDE},
+    Algorithm.ADAGRAD: {"eps_form": Epsilon.INSIDE},
+    Algorithm.ADADELTA: {"eps_form": Epsilon.INSIDE},
+    Algorithm.ADAFACTOR: {"factored_axes": "largest_two", "relative_step": False},
+    Algorithm.MUON: {"momentum_form": "ema"},
+}
+_IN_SQRT = "epsilon is taken to stand inside the root, as it does by optax' default"
 # fields of flax.optim's and T5X' states of one parameter
 _OLD: tuple[tuple[Algorithm, dict[str, Slot]], ...] = (
     (Algorithm.ADAFACTOR, {"v_row": Slot.ROW_MOMENT, "v_col": Slot.COLUMN_MOMENT,
@@ -33,9 +49,13 @@ _OLD: tuple[tuple[Algorithm, dict[str, Slot]], ...] = (
 )  # fmt: skip
 
 
+_MUON = (Algorithm.MUON,)
+_State = tuple[str, Kind, dict[Node, Node], str]
+
+
 def lift(path: str, found: Found, settings: Mapping[str, str]) -> list[Optimizer]:
     """The optimizers at `path`: one, or one for each label of a `multi_transform`."""
-    chains: dict[str, list[tuple[str, Kind, dict[Node, Node], str]]] = {}
+    chains: dict[str, list[_State]] = {}
     for state in found.states:
         chains.setdefault(state[0].rpartition("/")[0], []).append(state)
     optimizers: list[Optimizer] = []
@@ -55,8 +75,8 @@ def lift(path: str, found: Found, settings: Mapping[str, str]) -> list[Optimizer
 
 def _optimizer(
     path: str,
-    state: tuple[str, Kind, dict[Node, Node], str],
-    more: list[tuple[str, Kind, dict[Node, Node], str]],
+    state: _State,
+    more: list[_State],
     found: Found,
     settings: Mapping[str, str],
 ) -> Optimizer:
@@ -68,6 +88,10 @@ def _optimizer(
     for where, average in found.averages:
         _collect(slots, where, average, Slot.AVERAGE)
     algorithms, decay, assumption = _fitting(kind, after)
+    if Algorithm.ADAM in algorithms and any(
+        one.algorithms == _MUON for _, one, _, _ in found.states
+    ):
+        algorithms = (Algorithm.ADAM,)  # beside Muon, for what is no matrix
     said = settings.get("optimizer", "")
     if said.replace("adamw", "adam") in algorithms:
         algorithms = (Algorithm(said.replace("adamw", "adam")),)
@@ -79,25 +103,54 @@ def _optimizer(
     }
     if decay is not None:
         hyperparameters["decay"] = decay
-    step = number(fields.get("count", fields.get("step_count")))
+    if len(algorithms) == 1:
+        hyperparameters |= _forms(algorithms[0], (state, *more))
+    if Algorithm.RMSPROP in algorithms and "eps_form" not in settings:
+        assumption = _IN_SQRT
+    counts = _counts(place, fields, found)
+    step = next((origin.value for origin in counts.values()), None)
     name = place.rpartition("/")[0].removesuffix("/inner_state")
     return Optimizer(
         name or path,
         algorithms,
         (Group(tuple(slots), hyperparameters),),
         slots,
-        step if isinstance(step, int) else None,
+        step,
         _ambiguity(algorithms),
         (assumption,) if assumption else (),
-        _counts(place, fields),
+        counts,
     )
 
 
-def _counts(path: str, fields: Mapping[Node, Node]) -> dict[str, Origin]:
+def _counts(path: str, fields: Mapping[Node, Node], found: Found) -> dict[str, Origin]:
+    """The counts of a state, and those of the schedules in its chain."""
+    counts = {at(path, name): fields[name] for name in ("count", "step_count") if name in fields}
+    chain = path.rpartition("/")[0]
+    counts |= {place: node for place, node in found.counts if place.startswith(f"{chain}/")}
+    known = {place: number(node) for place, node in counts.items()}
     return {
-        at(path, name): Origin(at(path, name), number(fields[name]))
-        for name in ("count", "step_count") if name in fields
-    }  # fmt: skip
+        place: Origin(place, count)
+        for place, count in known.items()
+        if isinstance(count, int) and not isinstance(count, bool)
+    }
+
+
+def _forms(algorithm: Algorithm, states: Sequence[_State]) -> dict[str, Any]:
+    """What optax' class and the order of its chain say."""
+    forms = dict(_FORMS.get(algorithm, {}))
+    fields = frozenset[str]().union(*[kind.fields for _, kind, _, _ in states])
+    if algorithm is Algorithm.ADAM:
+        forms["amsgrad"] = "corrected" if "nu_max" in fields else None
+    if algorithm is Algorithm.RMSPROP:
+        forms["centered"] = "mu" in fields
+        if "trace" not in fields:
+            forms["momentum"] = 0
+    last = [after for _, kind, _, after in states if "trace" in kind.fields]
+    if last and not last[0]:  # the momentum comes after the learning rate
+        forms |= {"lr_in_momentum": True, "momentum_sign": -1}
+    elif last:
+        forms["lr_in_momentum"] = False
+    return forms
 
 
 def _collect(slots: dict[str, dict[str, Origin]], path: str, node: Node, slot: Slot) -> None:
@@ -107,6 +160,8 @@ def _collect(slots: dict[str, dict[str, Origin]], path: str, node: Node, slot: S
 
 def _fitting(kind: Kind, after: str) -> tuple[tuple[Algorithm, ...], Decay | None, str]:
     """What the chain after a state leaves of its algorithms and says of weight decay."""
+    if Algorithm.LION in kind.algorithms and after[:1] == "e" and len(after) > 1:
+        return kind.algorithms, Decay.DECOUPLED, ""
     if Algorithm.ADAM not in kind.algorithms:
         return kind.algorithms, None, ""
     ratio = after[:2] == "ee" and len(after) == 3
@@ -127,14 +182,16 @@ def _ambiguity(algorithms: tuple[Algorithm, ...]) -> str:
     return f"optax keeps the same state for {names}: choose with --set optimizer=NAME"
 
 
-def stateless(path: str, parameters: tuple[str, ...]) -> Optimizer:
-    """An optimizer whose states are all empty."""
+def stateless(path: str, parameters: tuple[str, ...], counts: Mapping[str, Origin]) -> Optimizer:
+    """An optimizer whose states are empty, or only `counts`."""
     return Optimizer(
         path,
         (Algorithm.SGD,),
-        (Group(parameters),),
+        (Group(parameters, {"momentum": 0, "dampening": 0}),),
         {},
+        next((origin.value for origin in counts.values()), None),
         assumptions=("an optimizer without a state is taken for plain SGD",),
+        counts=counts,
     )
 
 

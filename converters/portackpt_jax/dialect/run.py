@@ -43,7 +43,7 @@ class _Parts:
         self.states: list[tuple[str, Node]] = []
         self.averages: list[tuple[str, Node]] = []
         self.optimizers: list[Optimizer] = []
-        self.stateless: list[str] = []
+        self.stateless: list[tuple[str, dict[str, Origin]]] = []
         self.schedules: list[Scheduled] = []
         self.streams: list[Stream] = []
         self.progress: dict[str, Origin] = {}
@@ -80,7 +80,8 @@ class _Parts:
         if found:
             self.optimizers += optimizers.lift(path, found, self.settings)
         elif _OPTIMIZER.search(name) and _is_stateless(node, found):
-            self.stateless.append(path)
+            counts = {place: Origin(place, number(count)) for place, count in found.counts}
+            self.stateless.append((path, counts))
             self.known.add(path)
         else:
             return False
@@ -221,7 +222,10 @@ class _Dialect:
         weights = _leaves(parts.models)
         buffers = {name: origin for name, origin in weights.items() if _BUFFER.search(origin.path)}
         parameters = {name: origin for name, origin in weights.items() if name not in buffers}
-        stateless = [optimizers.stateless(path, tuple(parameters)) for path in parts.stateless]
+        stateless = [
+            optimizers.stateless(path, tuple(parameters), counts)
+            for path, counts in parts.stateless
+        ]
         return Run(
             parameters=parameters,
             buffers=buffers | _collections(parts.states),
