@@ -24,6 +24,7 @@ from portackpt_torch.dialect.models import StateDict
 from portackpt_torch.dialect.state_reader import mapping
 
 if TYPE_CHECKING:
+    from portackpt.moved import Lowered, MovedRun, Template
     from portackpt.randomness import RandomStream
     from portackpt.schedules import Schedule
 
@@ -170,6 +171,11 @@ class _Dialect:
             unrecognized=(*leftovers(checkpoint.tree, parts.known), *unknown),
             notes=tuple(parts.notes),
         )
+
+    def lower(self, run: MovedRun, like: Template | None) -> Lowered:
+        from portackpt_torch.dialect.lowering import lower
+
+        return lower(run, like)
 
 
 def _named(found: list[StateDict], part: str) -> dict[str, Origin]:
