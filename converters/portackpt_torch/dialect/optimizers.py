@@ -8,7 +8,7 @@ Nothing in it says which class wrote it: the options of the groups and the slots
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from portackpt.errors import PortackptError
@@ -17,9 +17,12 @@ from portackpt.run import at
 from portackpt.tensor import Tensor
 from portackpt.tree import Node, children, escape
 from portackpt_torch.dialect.assignment import Assignment, Key, Model, Shape, assign
+from portackpt_torch.dialect.bridge_options import canonical
 from portackpt_torch.dialect.optimizer_kinds import LIKE_PARAMETER, NATIVE, Kind, kinds
+from portackpt_torch.dialect.shapes import narrowed
 from portackpt_torch.dialect.state_reader import mapping
 
+_FACTORS: Mapping[str, int] = {Slot.ROW_MOMENT: -1, Slot.COLUMN_MOMENT: -2}
 _READ = 64
 """Numbers of so many groups are read where they are tensors."""
 _PAIRS = {
@@ -64,20 +67,23 @@ def lift(
     fitting = _kinds(groups, state, settings)
     kind = fitting[0] if fitting else None
     decay, decay_open = _decay(fitting, groups, settings)
-    slots, step, unknown = _slots(path, node, names.names, kind)
-    canonical = tuple([
+    slots, counts, unknown = _slots(path, node, names.names, kind)
+    lifted = tuple([
         _group(group, [names.names.get(key) or str(key) for key in ks], kind, decay, i < _READ)
         for i, (group, ks) in enumerate(zip(groups, keys, strict=True))
     ])  # fmt: skip
+    step = next((origin.value for origin in counts.values()), None)
     open_points = [_open(fitting, groups, state), decay_open, names.ambiguity]
     optimizer = Optimizer(
         path,
         tuple([one.algorithm for one in fitting]),
-        canonical,
+        lifted,
         slots,
         step,
         "; ".join(filter(None, open_points)),
         (names.assumption,) if names.assumption else (),
+        counts,
+        tuple(_rates(path, groups)),
     )
     return optimizer, unknown
 
@@ -188,12 +194,12 @@ def _decayed(groups: Sequence[Mapping[Node, Node]]) -> bool:
 
 def _slots(
     path: str, node: Node, names: Mapping[Key, str], kind: Kind | None
-) -> tuple[dict[str, dict[str, Origin]], int | None, list[str]]:
-    """The slots of every parameter, the first step count, and the paths not known."""
+) -> tuple[dict[str, dict[str, Origin]], dict[str, Origin], list[str]]:
+    """The slots and the step count of every parameter, and the paths not known."""
     base = at(path, "state")
     state = (mapping(node) or {})["state"]
     slots: dict[str, dict[str, Origin]] = {}
-    step: int | None = None
+    counts: dict[str, Origin] = {}
     unknown: list[str] = []
     known: Mapping[str, Slot] = kind.slots if kind else {}
     others = kind.others if kind else frozenset()
@@ -201,15 +207,35 @@ def _slots(
         own: dict[str, Origin] = {}
         for native, leaf in (mapping(value) or {}).items():
             if native in ("step", "n_iter"):
-                step = count(leaf) if step is None else step
+                found = count(leaf)
+                if found is not None:
+                    place = f"{base}/{component}/{native}"
+                    counts[names.get(key) or str(key)] = Origin(place, found)
             elif isinstance(leaf, Tensor):
                 place = f"{base}/{component}/{escape(str(native))}"
-                own[known.get(str(native), str(native))] = Origin(place, leaf)
+                slot = known.get(str(native), str(native))
+                own[slot] = Origin(place, _narrow(slot, leaf))
                 if kind and native not in known and native not in others:
                     unknown.append(place)
         if own:
             slots[names.get(key) or str(key)] = own
-    return slots, step, unknown
+    return slots, counts, unknown
+
+
+def _narrow(slot: str, tensor: Tensor) -> Tensor:
+    """A factor of Adafactor's without the axis of one that torch gives it."""
+    axis = _FACTORS.get(slot)
+    if axis is None or len(tensor.shape) < 2 or tensor.shape[axis] != 1:
+        return tensor
+    return narrowed(tensor, axis)
+
+
+def _rates(path: str, groups: Sequence[Mapping[Node, Node]]) -> Iterator[Origin]:
+    """The leaves that hold the groups' learning rates."""
+    for index, group in enumerate(groups):
+        if "lr" in group:
+            place = f"{at(path, 'param_groups')}/{index}/lr"
+            yield Origin(place, _number(group["lr"], index < _READ))
 
 
 def _entries(node: Node) -> list[tuple[str, Node]]:
@@ -240,7 +266,8 @@ def _group(
         else:
             known[renamed.get(str(option), str(option))] = _number(value, read)
     forms = {name: form for name, form in (kind.forms if kind else {}).items() if name != "decay"}
-    return Group(tuple(members), {**known, **forms}, native)
+    told = {**known, **forms}
+    return Group(tuple(members), canonical(told, kind.algorithm) if kind else told, native)
 
 
 def _number(value: Node, read: bool) -> Any:
