@@ -240,11 +240,6 @@ def _get(state: State, stack: list[Raw], at: int) -> int:
     return end
 
 
-def _pop(state: State, stack: list[Raw], at: int) -> int:
-    stack.pop()
-    return at
-
-
 OTHERS: dict[int, _Other] = {
     0x7D: _push(dict),  # EMPTY_DICT
     0x5D: _push(list),  # EMPTY_LIST
@@ -272,7 +267,6 @@ OTHERS: dict[int, _Other] = {
     0x42: _counted(4, bytes),  # BINBYTES
     0x8E: _counted(8, bytes),  # BINBYTES8
     0x96: _bytearray,  # BYTEARRAY8
-    0x30: _pop,  # POP
     # protocol 0
     0x49: _lined(_decimal),  # INT
     0x4C: _lined(_decimal),  # LONG

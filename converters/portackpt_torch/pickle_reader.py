@@ -107,55 +107,57 @@ def _run(state: State, start: int, persistent: Callable[[Raw], Raw]) -> Raw:
             elif op == BININT1:
                 stack.append(data[at])
                 at += 1
-            elif op == BINPUT:
-                memo[data[at]] = stack[-1]
-                at += 1
+            elif op == MARK:
+                marks.append(stack)
+                stack = []
             elif op == BINUNICODE:
                 end = at + 4 + unpack_u4(data, at)[0]
                 if end > size:
                     raise ValueError(f"text up to byte {end} is announced, {size} are there")
                 stack.append(utf8(data[at + 4 : end]))
                 at = end
-            elif op == MARK:
-                marks.append(stack)
-                stack = []
             elif op == TUPLE:
                 items, stack = stack, marks.pop()
                 stack.append(tuple(items))
             elif op == REDUCE:
                 args = stack.pop()
                 stack[-1] = call(stack[-1], args)
+            elif op == TUPLE1:
+                stack[-1] = (stack[-1],)
+            elif op == EMPTY_TUPLE:
+                stack.append(())
+            elif op == MEMOIZE:
+                memo[len(memo)] = stack[-1]
+            elif op in OTHERS:
+                at = OTHERS[op](state, stack, at)
+            elif op in AFTER_MARK:
+                items, stack = stack, marks.pop()
+                AFTER_MARK[op](state, stack, items)
+            elif op == NEWFALSE:
+                stack.append(False)
+            elif op == BINPERSID:
+                stack[-1] = persistent(stack[-1])
             elif op == TUPLE2:
                 second = stack.pop()
                 stack[-1] = (stack[-1], second)
-            elif op == TUPLE1:
-                stack[-1] = (stack[-1],)
+            elif op == BINPUT:
+                memo[data[at]] = stack[-1]
+                at += 1
+            elif op == LONG_BINGET:
+                stack.append(memo[unpack_u4(data, at)[0]])
+                at += 4
             elif op == BININT2:
                 stack.append(unpack_u2(data, at)[0])
                 at += 2
             elif op == BININT:
                 stack.append(unpack_i4(data, at)[0])
                 at += 4
-            elif op == NEWFALSE:
-                stack.append(False)
-            elif op == EMPTY_TUPLE:
-                stack.append(())
-            elif op == BINPERSID:
-                stack[-1] = persistent(stack[-1])
-            elif op == LONG_BINGET:
-                stack.append(memo[unpack_u4(data, at)[0]])
-                at += 4
-            elif op == MEMOIZE:
-                memo[len(memo)] = stack[-1]
-            elif op in AFTER_MARK:
-                items, stack = stack, marks.pop()
-                AFTER_MARK[op](state, stack, items)
             elif op == STOP:
                 return _result(stack, marks)
-            elif op == POP and not stack:
+            elif op == POP and stack:
+                stack.pop()
+            elif op == POP:
                 stack = marks.pop()
-            elif op in OTHERS:
-                at = OTHERS[op](state, stack, at)
             else:
                 raise _unknown(op)
         raise RefusedError(f"a pickle of more than {MAX_OPERATIONS} opcodes")

@@ -13,6 +13,7 @@ import pytest
 from portackpt.errors import InputError, PortackptError, RefusedError
 from portackpt.plugins import Probe
 from portackpt.tree import tensors, walk
+from portackpt_torch.archive import crc32
 from portackpt_torch.legacy import LegacyStorages
 from portackpt_torch.pickle_reader import read_pickle
 from portackpt_torch.pytorch import FORMAT
@@ -55,6 +56,7 @@ class Watch:
 def watch() -> Watch:
     """A watch that is set once everything of ours, and Python's codecs, are imported."""
     assert b"x".decode("cp437") == str(b"x", "raw-unicode-escape")
+    assert crc32()(b"", 0) == 0
     with pytest.raises(PortackptError):
         _read(ROOT / "missing")
     return Watch()
