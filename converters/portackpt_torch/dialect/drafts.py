@@ -126,10 +126,12 @@ def has(optimizer: MovedOptimizer, slot: Slot) -> bool:
     return any(slot in own for own in optimizer.slots.values())
 
 
-def forms(optimizer: MovedOptimizer, default: Epsilon) -> set[Epsilon]:
+def forms(optimizer: MovedOptimizer) -> set[Epsilon]:
     """Where epsilon stands in the groups, where it is not 0."""
+    if any(group.hyperparameters.get("eps") for group in optimizer.groups):
+        optimizer.need("eps_form")
     return {
-        Epsilon(group.hyperparameters.get("eps_form", default))
+        Epsilon(group.hyperparameters["eps_form"])
         for group in optimizer.groups
         if group.hyperparameters.get("eps")
     }

@@ -37,7 +37,7 @@ def _adam(optimizer: MovedOptimizer, scheduled: bool) -> Target:
     corrected = any(group.hyperparameters.get("amsgrad") == "corrected"
                     for group in optimizer.groups)  # fmt: skip
     inside = [group.hyperparameters.get("eps_inside") or 0.0 for group in optimizer.groups]
-    hat = Epsilon.HAT in forms(optimizer, Epsilon.OUTSIDE)
+    hat = Epsilon.HAT in forms(optimizer)
     if corrected or any(inside):
         if hat:
             raise foreign(optimizer, "two forms of epsilon")
@@ -63,7 +63,7 @@ def _adamax(optimizer: MovedOptimizer, scheduled: bool) -> Target:
         own = group.hyperparameters
         draft.add(group, betas=(own["beta1"], own["beta2"]), eps=own["eps"], weight_decay=0.0)
     draft.decay(Decay.L2)
-    if Epsilon.OUTSIDE in forms(optimizer, Epsilon.IN_MAX):
+    if Epsilon.OUTSIDE in forms(optimizer):
         draft.rule("PlusAdamax", bridges.ADAMAX, "torch adds epsilon to the gradient's size")
         for one in draft.groups:
             one["eps_outside"] = one["eps"]
@@ -83,7 +83,7 @@ def _nadam(optimizer: MovedOptimizer, scheduled: bool) -> Target:
                   weight_decay=decay_of(group)[1],
                   momentum_decay=1e9 if forever else own["momentum_decay"],
                   decoupled_weight_decay=decoupled)  # fmt: skip
-    if Epsilon.HAT in forms(optimizer, Epsilon.OUTSIDE):
+    if Epsilon.HAT in forms(optimizer):
         draft.hook("epsilon_hat", "eps_hat", [group["eps"] for group in draft.groups],
                    "torch adds epsilon after the bias correction")  # fmt: skip
     return draft.done()
@@ -99,7 +99,7 @@ def _radam(optimizer: MovedOptimizer, scheduled: bool) -> Target:
         own = group.hyperparameters
         draft.add(group, betas=(own["beta1"], own["beta2"]), eps=own["eps"],
                   weight_decay=decay_of(group)[1], decoupled_weight_decay=decoupled)  # fmt: skip
-    if Epsilon.OUTSIDE in forms(optimizer, Epsilon.HAT):
+    if Epsilon.OUTSIDE in forms(optimizer):
         draft.hook("epsilon_outside", "eps_outside", [group["eps"] for group in draft.groups],
                    "torch's RAdam adds epsilon before the bias correction")  # fmt: skip
     return draft.done()

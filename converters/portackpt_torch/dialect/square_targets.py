@@ -26,7 +26,7 @@ from portackpt_torch.dialect.shapes import widened
 
 def _rmsprop(optimizer: MovedOptimizer, scheduled: bool) -> Target:
     carried = has(optimizer, Slot.MOMENTUM)
-    optimizer.need("rho", "eps", *(("momentum",) if carried else ()))
+    optimizer.need("rho", "eps", *(("momentum", "lr_in_momentum") if carried else ()))
     slots: dict[str, tuple[str, Change | None]] = {
         Slot.SECOND_MOMENT: ("square_avg", None),
         Slot.MOMENTUM: ("momentum_buffer", None),
@@ -39,7 +39,7 @@ def _rmsprop(optimizer: MovedOptimizer, scheduled: bool) -> Target:
         draft.add(group, momentum=own.get("momentum") or 0.0, alpha=own["rho"], eps=own["eps"],
                   centered=bool(own.get("centered", centered)), weight_decay=0.0)  # fmt: skip
     draft.decay(Decay.L2)
-    inside = Epsilon.INSIDE in forms(optimizer, Epsilon.OUTSIDE)
+    inside = Epsilon.INSIDE in forms(optimizer)
     rated = carried and bool(optimizer.of("lr_in_momentum"))
     nesterov = carried and bool(optimizer.of("nesterov"))
     reasons = {
@@ -61,7 +61,7 @@ def _rmsprop(optimizer: MovedOptimizer, scheduled: bool) -> Target:
 
 def _adagrad(optimizer: MovedOptimizer, scheduled: bool) -> Target:
     optimizer.need("eps")
-    inside = Epsilon.INSIDE in forms(optimizer, Epsilon.OUTSIDE)
+    inside = Epsilon.INSIDE in forms(optimizer)
     slots: dict[str, tuple[str, Change | None]] = {
         Slot.SUM_OF_SQUARES: ("sum", _shifted if inside else None)
     }

@@ -23,7 +23,7 @@ from portackpt_torch.dialect.momentum import signed, unrated
 def _sgd(optimizer: MovedOptimizer, scheduled: bool) -> Target:
     carried = has(optimizer, Slot.MOMENTUM)
     if carried:
-        optimizer.need("momentum")
+        optimizer.need("momentum", "lr_in_momentum")
     draft = Draft(optimizer, "SGD", {Slot.MOMENTUM: ("momentum_buffer", None)},
                    {"foreach": None, "differentiable": False, "fused": None},
                    counted=False)  # fmt: skip
