@@ -98,9 +98,9 @@ class Draft:
         """Weight decay by the option that the class has, which means `own`, or by a hook."""
         found = [decay_of(group) for group in self.optimizer.groups]
         for options, (kind, rate) in zip(self.groups, found, strict=True):
-            options["weight_decay"] = rate if kind is own else 0.0
+            options["weight_decay"] = rate if kind is own or not rate else 0
         other = Decay.L2 if own is Decay.DECOUPLED else Decay.DECOUPLED
-        rates = [rate if kind is other else 0.0 for kind, rate in found]
+        rates = [rate if kind is other else 0 for kind, rate in found]
         if not any(rates):
             return
         if other is Decay.DECOUPLED:
@@ -118,7 +118,8 @@ class Draft:
 
 
 def decay_of(group: Group) -> tuple[Decay, float]:
-    rate = group.hyperparameters.get("weight_decay") or 0.0
+    rate = group.hyperparameters.get("weight_decay", 0)
+    rate = 0 if rate is None else rate
     return (group.hyperparameters["decay"] if rate else Decay.NONE), rate
 
 

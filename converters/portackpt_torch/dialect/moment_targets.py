@@ -25,7 +25,7 @@ def _adam(optimizer: MovedOptimizer, scheduled: bool) -> Target:
     optimizer.need("beta1", "beta2", "eps")
     highest = has(optimizer, Slot.MAX_SECOND_MOMENT)
     decays = [decay_of(group) for group in optimizer.groups]
-    decoupled = any(kind is Decay.DECOUPLED for kind, _ in decays)
+    decoupled = any(g.hyperparameters.get("decay") is Decay.DECOUPLED for g in optimizer.groups)
     draft = Draft(optimizer, "AdamW" if decoupled else "Adam",
                    {**MOMENTS, Slot.MAX_SECOND_MOMENT: ("max_exp_avg_sq", None)},
                    {**HAND, "fused": None}, BOTH)  # fmt: skip
@@ -36,7 +36,7 @@ def _adam(optimizer: MovedOptimizer, scheduled: bool) -> Target:
                   decoupled_weight_decay=decoupled and kind is not Decay.L2)  # fmt: skip
     corrected = any(group.hyperparameters.get("amsgrad") == "corrected"
                     for group in optimizer.groups)  # fmt: skip
-    inside = [group.hyperparameters.get("eps_inside") or 0.0 for group in optimizer.groups]
+    inside = [group.hyperparameters.get("eps_inside") or 0 for group in optimizer.groups]
     hat = Epsilon.HAT in forms(optimizer)
     if corrected or any(inside):
         if hat:
@@ -61,7 +61,7 @@ def _adamax(optimizer: MovedOptimizer, scheduled: bool) -> Target:
     )  # fmt: skip
     for group in optimizer.groups:
         own = group.hyperparameters
-        draft.add(group, betas=(own["beta1"], own["beta2"]), eps=own["eps"], weight_decay=0.0)
+        draft.add(group, betas=(own["beta1"], own["beta2"]), eps=own["eps"], weight_decay=0)
     draft.decay(Decay.L2)
     if Epsilon.OUTSIDE in forms(optimizer):
         draft.rule("PlusAdamax", bridges.ADAMAX, "torch adds epsilon to the gradient's size")
@@ -75,7 +75,7 @@ def _nadam(optimizer: MovedOptimizer, scheduled: bool) -> Target:
     draft = Draft(optimizer, "NAdam",
                    {**MOMENTS, Slot.MOMENTUM_PRODUCT: ("mu_product", None)}, HAND,
                    BOTH)  # fmt: skip
-    decoupled = any(decay_of(group)[0] is Decay.DECOUPLED for group in optimizer.groups)
+    decoupled = any(g.hyperparameters.get("decay") is Decay.DECOUPLED for g in optimizer.groups)
     for group in optimizer.groups:
         own = group.hyperparameters
         forever = own["momentum_decay"] is None  # mu_t = beta1 from the first step on
@@ -94,7 +94,7 @@ def _radam(optimizer: MovedOptimizer, scheduled: bool) -> Target:
     if optimizer.of("threshold", 5.0) != 5:
         raise foreign(optimizer, f"a threshold of {optimizer.of('threshold')}")
     draft = Draft(optimizer, "RAdam", dict(MOMENTS), HAND, BOTH)
-    decoupled = any(decay_of(group)[0] is Decay.DECOUPLED for group in optimizer.groups)
+    decoupled = any(g.hyperparameters.get("decay") is Decay.DECOUPLED for g in optimizer.groups)
     for group in optimizer.groups:
         own = group.hyperparameters
         draft.add(group, betas=(own["beta1"], own["beta2"]), eps=own["eps"],
@@ -110,7 +110,7 @@ def _lamb(optimizer: MovedOptimizer, scheduled: bool) -> Target:
     draft = Draft(optimizer, "Lamb", dict(MOMENTS), {}, BOTH)
     for group in optimizer.groups:
         own = group.hyperparameters
-        draft.add(group, betas=(own["beta1"], own["beta2"]), eps=own["eps"], weight_decay=0.0,
+        draft.add(group, betas=(own["beta1"], own["beta2"]), eps=own["eps"], weight_decay=0,
                   decay_in_ratio=bool(own.get("decay_in_ratio")))  # fmt: skip
     draft.decay(Decay.DECOUPLED)
     draft.rule("Lamb", bridges.LAMB, "torch has no LAMB")
@@ -123,7 +123,7 @@ def _lion(optimizer: MovedOptimizer, scheduled: bool) -> Target:
                    (frozenset(("exp_avg",)),))  # fmt: skip
     for group in optimizer.groups:
         own = group.hyperparameters
-        draft.add(group, betas=(own["beta1"], own["beta2"]), weight_decay=0.0)
+        draft.add(group, betas=(own["beta1"], own["beta2"]), weight_decay=0)
     draft.decay(Decay.DECOUPLED)
     draft.rule("Lion", bridges.LION, "torch has no Lion")
     return draft.done()

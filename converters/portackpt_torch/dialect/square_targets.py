@@ -36,8 +36,8 @@ def _rmsprop(optimizer: MovedOptimizer, scheduled: bool) -> Target:
     draft = Draft(optimizer, "RMSprop", slots, HAND, (frozenset(("square_avg",)),))
     for group in optimizer.groups:
         own = group.hyperparameters
-        draft.add(group, momentum=own.get("momentum") or 0.0, alpha=own["rho"], eps=own["eps"],
-                  centered=bool(own.get("centered", centered)), weight_decay=0.0)  # fmt: skip
+        draft.add(group, momentum=own.get("momentum") or 0, alpha=own["rho"], eps=own["eps"],
+                  centered=bool(own.get("centered", centered)), weight_decay=0)  # fmt: skip
     draft.decay(Decay.L2)
     inside = Epsilon.INSIDE in forms(optimizer)
     rated = carried and bool(optimizer.of("lr_in_momentum"))
@@ -70,9 +70,9 @@ def _adagrad(optimizer: MovedOptimizer, scheduled: bool) -> Target:
                    (frozenset(("sum",)),))  # fmt: skip
     for group in optimizer.groups:
         own = group.hyperparameters
-        outside, shift = (0.0, own["eps"]) if inside else (own["eps"], 0.0)
-        start = (own.get("initial_accumulator") or 0.0) + shift
-        draft.add(group, lr_decay=own.get("lr_decay") or 0.0, eps=outside, weight_decay=0.0,
+        outside, shift = (0.0, own["eps"]) if inside else (own["eps"], 0)
+        start = (own.get("initial_accumulator") or 0) + shift
+        draft.add(group, lr_decay=own.get("lr_decay") or 0, eps=outside, weight_decay=0,
                   initial_accumulator_value=start)  # fmt: skip
     draft.decay(Decay.L2)
     return draft.done()
@@ -98,7 +98,7 @@ def _adadelta(optimizer: MovedOptimizer, scheduled: bool) -> Target:
                    (frozenset(("square_avg", "acc_delta")),))  # fmt: skip
     for group in optimizer.groups:
         own = group.hyperparameters
-        draft.add(group, rho=own["rho"], eps=own["eps"], weight_decay=0.0)
+        draft.add(group, rho=own["rho"], eps=own["eps"], weight_decay=0)
     draft.decay(Decay.L2)
     return draft.done()
 
@@ -127,7 +127,7 @@ def _adafactor(optimizer: MovedOptimizer, scheduled: bool) -> Target:
             eps1 = eps1**0.5
         draft.add(group, beta2_decay=-abs(own["beta2_decay"]),
                   eps=(eps1, own["eps2"]), d=own["clip_threshold"],
-                  weight_decay=0.0)  # fmt: skip
+                  weight_decay=0)  # fmt: skip
     draft.decay(Decay.DECOUPLED)
     whole = any(
         Slot.ROW_MOMENT not in own and len(moved.value.shape) > 1
@@ -151,10 +151,10 @@ def _ftrl(optimizer: MovedOptimizer, scheduled: bool) -> Target:
                    (frozenset(("sum", "linear")),))  # fmt: skip
     for group in optimizer.groups:
         own = group.hyperparameters
-        draft.add(group, lr_power=own.get("lr_power", -0.5), l1=own.get("l1") or 0.0,
-                  l2=own.get("l2") or 0.0, l2_shrinkage=own.get("l2_shrinkage") or 0.0,
-                  beta=own.get("beta") or 0.0, weight_decay=0.0,
-                  initial_accumulator_value=own.get("initial_accumulator") or 0.0)  # fmt: skip
+        draft.add(group, lr_power=own.get("lr_power", -0.5), l1=own.get("l1") or 0,
+                  l2=own.get("l2") or 0, l2_shrinkage=own.get("l2_shrinkage") or 0,
+                  beta=own.get("beta") or 0, weight_decay=0,
+                  initial_accumulator_value=own.get("initial_accumulator") or 0)  # fmt: skip
     draft.rule("Ftrl", bridges.FTRL, "torch has no FTRL")
     draft.decay(Decay.L2)
     return draft.done()

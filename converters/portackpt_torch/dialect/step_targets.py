@@ -29,8 +29,8 @@ def _sgd(optimizer: MovedOptimizer, scheduled: bool) -> Target:
                    counted=False)  # fmt: skip
     for group in optimizer.groups:
         own = group.hyperparameters
-        draft.add(group, momentum=own.get("momentum") or 0.0, dampening=own.get("dampening") or 0.0,
-                  weight_decay=0.0, nesterov=bool(own.get("nesterov")))  # fmt: skip
+        draft.add(group, momentum=own.get("momentum") or 0, dampening=own.get("dampening") or 0,
+                  weight_decay=0, nesterov=bool(own.get("nesterov")))  # fmt: skip
     if any(group["momentum"] for group in draft.groups):
         draft.decay(Decay.L2)
     else:
@@ -56,7 +56,7 @@ def _muon(optimizer: MovedOptimizer, scheduled: bool) -> Target:
         own = group.hyperparameters
         heavy = own.get("momentum_form") == "heavy_ball"  # larger by 1 / (1 - momentum)
         eps = own.get("eps", 1e-7) * (1 - own["momentum"] if heavy else 1)
-        one = draft.add(group, weight_decay=0.0, momentum=own["momentum"],
+        one = draft.add(group, weight_decay=0, momentum=own["momentum"],
                         nesterov=bool(own.get("nesterov")),
                         ns_coefficients=tuple(own.get("ns_coefficients") or _COEFFICIENTS),
                         eps=eps, ns_steps=own.get("ns_steps", 5),
@@ -110,7 +110,7 @@ def _asgd(optimizer: MovedOptimizer, scheduled: bool) -> Target:
     draft = Draft(optimizer, "ASGD", slots, HAND, (frozenset(("ax", "eta", "mu")),))
     for group in optimizer.groups:
         own = group.hyperparameters
-        draft.add(group, lambd=own["lambd"], alpha=own["alpha"], t0=own["t0"], weight_decay=0.0)
+        draft.add(group, lambd=own["lambd"], alpha=own["alpha"], t0=own["t0"], weight_decay=0)
     draft.decay(Decay.L2)
     return draft.done()
 
