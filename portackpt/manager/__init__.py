@@ -12,6 +12,7 @@
 """
 
 from portackpt.manager import decisions, preservation
+from portackpt.manager.guard import Preempted
 from portackpt.manager.manager import CheckpointManager, WhenBusy
 from portackpt.manager.record import Record
 from portackpt.manager.resuming import PassedOver, Resumed
@@ -19,6 +20,7 @@ from portackpt.manager.resuming import PassedOver, Resumed
 __all__ = [
     "CheckpointManager",
     "PassedOver",
+    "Preempted",
     "Record",
     "Resumed",
     "WhenBusy",

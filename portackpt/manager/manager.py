@@ -5,29 +5,27 @@ from __future__ import annotations
 import atexit
 import logging
 import os
-import socket
-import sys
+import signal
 import threading
 import time
 import weakref
-from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import replace
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from enum import StrEnum
 from pathlib import Path
-from statistics import fmean
 from types import TracebackType
 from typing import Any, Self, TypeAlias
 
+from portackpt.checkpoint import Checkpoint
 from portackpt.errors import UsageError
 from portackpt.manager import plain as live
 from portackpt.manager import resuming
 from portackpt.manager import root as disk
+from portackpt.manager.chronicle import Chronicle
 from portackpt.manager.decisions import Moment, SaveDecision, every_step
-from portackpt.manager.journal import Journal, history, widen
-from portackpt.manager.preservation import Preservation, doomed, everything
-from portackpt.manager.record import Record, plain_metrics, plain_tags, spelled
+from portackpt.manager.guard import Boundary, Guard
+from portackpt.manager.preservation import Preservation, everything
+from portackpt.manager.record import Record, plain_metrics, plain_tags
 from portackpt.manager.resuming import Resumed
 from portackpt.manager.saving import Saved, Saver
 from portackpt.store import roots
@@ -36,8 +34,8 @@ log = logging.getLogger("portackpt")
 
 Objects: TypeAlias = Mapping[str, Any] | Callable[[], Mapping[str, Any]]
 """What is saved, by name; or a function that gives it, called only when there is a save."""
-_MEASURED = 5
-"""Saves over which their cost is averaged."""
+_POLL = 0.1
+"""Seconds between two looks for a signal, while a save is waited for."""
 
 
 class WhenBusy(StrEnum):
@@ -79,25 +77,20 @@ class CheckpointManager:
         self.preservation = preservation
         self.asynchronous = asynchronous
         self.when_busy = WhenBusy(when_busy)
-        self._clock = clock
         disk.prepare(self.root)
-        self.journal = Journal(self.root, clock)
-        self._past = history(self.journal.events())
-        self.run = self._identity(run)
-        self._records = {record.step: record for record in disk.records(self.root)}
-        self._extremes = dict(self._past.extremes)
-        for record in self._records.values():
-            widen(self._extremes, record.metrics)
-        self._began = clock()
-        self._started = self._closed = False
-        self._costs: deque[float] = deque(maxlen=_MEASURED)
-        self._durations: deque[float] = deque(maxlen=_MEASURED)
-        self._lock = threading.Lock()
-        self._saving = threading.Lock()
+        self._chronicle = Chronicle(self.root, run, clock)
         self._saver = Saver(self.root, self._committed)
+        self._saving = threading.Lock()
+        self._closed = self._given_up = False
+        self._guard: Guard | None = None
         self._at_exit = _close_at_exit(self)
 
     # ---- what is there
+
+    @property
+    def run(self) -> str | None:
+        """The name of the run."""
+        return self._chronicle.run
 
     def steps(self) -> tuple[int, ...]:
         """The steps that are committed, ascending."""
@@ -112,8 +105,7 @@ class CheckpointManager:
 
     def records(self) -> tuple[Record, ...]:
         """What is known of the committed checkpoints, oldest first."""
-        with self._lock:
-            return tuple(self._records[step] for step in sorted(self._records))
+        return self._chronicle.records()
 
     # ---- saving
 
@@ -133,35 +125,37 @@ class CheckpointManager:
         """Save `objects` if the save decision, or `force`, wants it; True when it did.
 
         Raises `UsageError` for a step that is there already, `WriteError` where the disk does not
-        take it, and whatever the last save in the background failed with.
+        take it, and whatever the last save in the background failed with. Under a guard, it is a
+        step boundary, too.
         """
-        with self._alone():
+        with self._boundary(Boundary(step, objects, metrics)), self._alone():
             self.raise_failure()
             numbers = plain_metrics(metrics)
-            moment = self._moment(step, numbers)
-            why = "it was asked for" if force else self.save_decision(moment)
+            why = self.save_decision(self._moment(step, numbers))
+            if force:
+                why = why or "it was asked for"
             if why is None or not self._has_room(step):
                 return False
-            told = Record(
-                step=step, time=moment.now, metrics=numbers, tags=plain_tags(tags), why=why,
-                run=self.run,
-            )  # fmt: skip
-            self._save(told, objects, self.asynchronous)
+            if disk.holds(self.root, step):
+                told = f"step {step} is there already; a checkpoint is never replaced"
+                raise UsageError(told, str(self.root))
+            self._save(self._chronicle.record(step, numbers, plain_tags(tags), why), objects)
         return True
 
-    def _save(self, told: Record, objects: Objects, background: bool) -> None:
-        self._start()
+    def _save(self, told: Record, objects: Objects) -> None:
         began = time.monotonic()
-        if disk.holds(self.root, told.step):
-            raise UsageError(
-                f"step {told.step} is there already; a checkpoint is never replaced", str(self.root)
-            )
-        checkpoint = live.capture(objects() if callable(objects) else objects)
+        self._chronicle.open()
         log.info("saving step %d: %s", told.step, told.why)
-        if background:
-            self._saver.start(self._saver.snapshot(checkpoint), told, began)
-        else:
-            self._saver.write(checkpoint, told)
+        checkpoint = _capture(objects)
+        self._chronicle.pending = told
+        try:
+            if self.asynchronous:
+                self._saver.start(self._saver.snapshot(checkpoint), told, began)
+            else:
+                self._saver.write(checkpoint, told)
+        except BaseException:
+            self._chronicle.pending = None
+            raise
 
     @contextmanager
     def _alone(self) -> Iterator[None]:
@@ -177,58 +171,22 @@ class CheckpointManager:
     def _has_room(self, step: int) -> bool:
         """Whether step may be saved now: one save is in flight at a time."""
         if not self._saver.busy or self.when_busy is WhenBusy.WAIT:
-            self._saver.wait()
-            self.raise_failure()
+            self.wait()
             return True
         if self.when_busy is WhenBusy.FAIL:
             told = f"the save of step {self._saver.step} is still being written"
             raise UsageError(f"cannot save step {step}: {told}", str(self.root))
-        self._tell("skipped", step=step, busy=self._saver.step)
+        self._chronicle.tell("skipped", step=step, busy=self._saver.step)
         return False
 
     def _moment(self, step: int, metrics: Mapping[str, float]) -> Moment:
         if not 0 <= step <= roots.MAX_STEP:
             raise UsageError(f"step {step} is outside 0 to 2^63 - 1")
-        with self._lock:
-            last = max(self._records.values(), key=lambda one: (one.time, one.step), default=None)
-            return Moment(
-                step=step, now=self._clock(), started=self._began, metrics=metrics, last=last,
-                extremes=self._extremes, failures=self._past.failures, trained=self._past.trained,
-                cost=fmean(self._costs) if self._costs else None,
-                duration=fmean(self._durations) if self._durations else None,
-            )  # fmt: skip
+        return self._chronicle.moment(step, metrics)
 
     def _committed(self, saved: Saved) -> None:
-        """Take note of a checkpoint that is durable, and delete what nothing keeps any more."""
-        told = saved.record
-        with self._lock:
-            self._records[told.step] = replace(told, nbytes=saved.nbytes)
-            widen(self._extremes, told.metrics)
-            self._costs.append(saved.stall)
-            self._durations.append(saved.seconds)
-        self._tell(
-            "saved", step=told.step, why=told.why, metrics=spelled(told.metrics) or None,
-            tags=told.tags or None, nbytes=saved.nbytes, stall=round(saved.stall, 4),
-            seconds=round(saved.seconds, 4),
-        )  # fmt: skip
-        self._prune(told.step)
-
-    def _prune(self, saved: int) -> None:
-        with self._lock:
-            there = set(roots.directories(self.root))
-            self._records = {s: record for s, record in self._records.items() if s in there}
-        steps = tuple(s for s in doomed(self.records(), self.preservation) if s != saved)
-        if not steps:
-            return
-        try:
-            disk.remove(self.root, steps)
-        except OSError as error:
-            log.warning("cannot delete old checkpoints of %s: %s", self.root, error)
-            return
-        with self._lock:
-            for step in steps:
-                self._records.pop(step, None)
-        self._tell("pruned", steps=steps)
+        self._chronicle.committed(saved)
+        self._chronicle.prune(self.preservation, saved.record.step)
 
     # ---- resuming
 
@@ -241,35 +199,91 @@ class CheckpointManager:
         checkpoint. Where it has, and none can be used, `InputError` is raised.
         """
         self.wait()
-        self._start()
         if step is not None:
-            resumed = resuming.one(self.root, step, objects)
+            resumed: Resumed | None = resuming.one(self.root, step, objects)
         else:
-            found, passed = resuming.newest(self.root, objects)
+            had = self._chronicle.has_saved
+            resumed, passed = resuming.newest(self.root, objects)
             for one in passed:
-                self._tell("quarantined", step=one.step, reason=one.reason, name=one.name)
-                self._records.pop(one.step, None)
-            if found is None:
-                if passed or self._past.saved or disk.has_damaged(self.root):
-                    raise resuming.nothing_usable(self.root, passed)
-                return None
-            resumed = found
-        self._tell("resumed", step=resumed.step)
+                self._chronicle.forget((one.step,))
+                self._chronicle.tell("quarantined", step=one.step, reason=one.reason, name=one.name)
+            if resumed is None and (had or passed):
+                raise resuming.nothing_usable(self.root, passed)
+        self._chronicle.open()
+        if resumed is not None:
+            self._chronicle.tell("resumed", step=resumed.step)
         return resumed
+
+    # ---- signals and exceptions
+
+    def guard(self, *signals: int, grace: float = 30.0, exit_code: int | None = None) -> Guard:
+        """Watch for SIGTERM, SIGINT and `signals` (Slurm's SIGUSR1, say) while the block runs.
+
+        After one, the state is saved at the next step boundary, within `grace` seconds of the
+        signal, and the program exits: with `exit_code`, or 128 and the signal's number as shells
+        do; with 1 where the state could not be saved in time. See `portackpt.manager.guard`.
+        """
+        watched = (signal.SIGTERM, signal.SIGINT, *signals)
+        return Guard(self, watched, grace, exit_code, self._attach)
+
+    def _attach(self, guard: Guard | None) -> None:
+        if guard is not None:
+            if self._guard is not None:
+                raise UsageError("this manager has a guard already", str(self.root))
+            self._chronicle.open()
+        self._guard = guard
+
+    def _boundary(self, reached: Boundary) -> AbstractContextManager[None]:
+        return nullcontext() if self._guard is None else self._guard.boundary(reached)
+
+    def preserve(self, boundary: Boundary, why: str, timeout: float | None) -> bool:
+        """Save a boundary, or see that it is saved; True when it is durable within `timeout`.
+
+        The objects must stay as they are meanwhile; no copy of them is made.
+        """
+        began = time.monotonic()
+        if not self._saver.wait(timeout):
+            return self._give_up()
+        late = self._saver.failure()
+        if late is not None:
+            log.error("an earlier save failed: %s", late)
+        if disk.holds(self.root, boundary.step):
+            return True
+        self._chronicle.open()
+        told = self._chronicle.record(boundary.step, plain_metrics(boundary.metrics), (), why)
+        self._saver.start(_capture(boundary.objects), told, began)
+        rest = None if timeout is None else max(0.0, timeout - (time.monotonic() - began))
+        if not self._saver.wait(rest):
+            return self._give_up()
+        self.raise_failure()
+        return True
+
+    def _give_up(self) -> bool:
+        self._given_up = True
+        self._saver.give_up()
+        return False
+
+    def interrupted(self, why: str, step: int | None = None, saved: bool | None = None) -> None:
+        """Write to the journal that the run ends here."""
+        self._chronicle.close("interrupted", why=why[:1000], step=step, saved=saved)
 
     # ---- the end
 
-    def wait(self, timeout: float | None = None) -> bool:
-        """Wait until no save is in flight, and raise what it failed with; False when it still is
-        after `timeout` seconds."""
-        ended = self._saver.wait(timeout)
+    def wait(self) -> None:
+        """Wait until no save is in flight, and raise what it failed with.
+
+        Under a guard that has noted a signal, no longer than its grace period.
+        """
+        while not self._saver.wait(None if self._guard is None else _POLL):
+            if self._guard is not None:
+                self._guard.hurry()
         self.raise_failure()
-        return ended
 
     def raise_failure(self) -> None:
         """Raise what the last save in the background failed with, once."""
         failure = self._saver.failure()
         if failure is not None:
+            self._chronicle.pending = None
             raise failure
 
     def close(self) -> None:
@@ -279,10 +293,10 @@ class CheckpointManager:
         self._closed = True
         atexit.unregister(self._at_exit)
         try:
-            self.wait()
+            if not self._given_up:
+                self.wait()
         finally:
-            if self._started:
-                self._tell("finished")
+            self._chronicle.close("finished")
 
     def __enter__(self) -> Self:
         return self
@@ -296,41 +310,15 @@ class CheckpointManager:
         if error is None:
             self.close()
             return
-        self._interrupted(f"{kind.__name__}: {error}" if kind else "")
+        self.interrupted(f"{type(error).__name__}: {error}")
         try:
             self.close()
         except Exception as late:
             error.add_note(f"and the last save failed: {late}")
 
-    # ---- the journal
 
-    def _identity(self, run: str | None) -> str | None:
-        known = self._past.run
-        if run is not None and known is not None and run != known:
-            raise UsageError(f"this root belongs to the run {known!r}, not {run!r}", str(self.root))
-        return known if run is None else run
-
-    def _start(self) -> None:
-        if self._started:
-            return
-        self._started = True
-        if not self.journal.path.exists():
-            self._tell("created", run=self.run)
-        self._tell(
-            "started", host=socket.gethostname(), pid=os.getpid(), command=list(sys.argv),
-        )  # fmt: skip
-
-    def _interrupted(self, why: str, **facts: Any) -> None:
-        if self._started:
-            self._tell("interrupted", why=why[:1000], **facts)
-            self._started = False
-
-    def _tell(self, event: str, **facts: Any) -> None:
-        """Write to the journal. A journal that cannot be written costs no checkpoint."""
-        try:
-            self.journal.append(event, **facts)
-        except OSError as error:
-            log.warning("cannot write %s: %s", self.journal.path, error)
+def _capture(objects: Objects) -> Checkpoint:
+    return live.capture(objects() if callable(objects) else objects)
 
 
 def _close_at_exit(manager: CheckpointManager) -> Callable[[], None]:

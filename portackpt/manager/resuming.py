@@ -9,12 +9,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from portackpt.errors import DamagedError, InputError, RefusedError, located
+from portackpt.errors import DamagedError, InputError, RefusedError
 from portackpt.manager import plain as live
 from portackpt.manager import record
 from portackpt.manager import root as disk
 from portackpt.manager.record import Record
-from portackpt.store import roots
+from portackpt.store import manifest, roots
 
 log = logging.getLogger("portackpt")
 
@@ -71,11 +71,9 @@ def one(
 ) -> Resumed:
     """Restore `objects` from one step."""
     place = roots.find(root, step)
-    if not roots.is_complete(place):
-        raise DamagedError("it has no valid manifest.json: its save did not end", str(place))
-    checkpoint = disk.read(root, step)
-    with located(str(place)):
-        restored = live.apply(checkpoint, objects)
+    if not (place / manifest.NAME).is_file():
+        raise DamagedError("it has no manifest.json: its save did not end", str(place))
+    restored = live.apply(disk.read(place), objects)
     return Resumed(step, restored.objects, restored.ledger, record.read(place, step), passed)
 
 

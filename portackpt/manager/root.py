@@ -18,7 +18,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from portackpt.checkpoint import Checkpoint
-from portackpt.errors import UsageError
+from portackpt.errors import UsageError, located
 from portackpt.manager import owner, record
 from portackpt.manager.record import Record
 from portackpt.storage.local import make_directory, staged_directory, sync_directory
@@ -73,9 +73,10 @@ def has_damaged(root: Path) -> bool:
     return any(entry.name.startswith(_DAMAGED) for entry in root.iterdir())
 
 
-def read(root: Path, step: int) -> Checkpoint:
-    """The checkpoint of one step, opened. Raises `InputError`."""
-    return read_checkpoint(roots.find(root, step))
+def read(place: Path) -> Checkpoint:
+    """The checkpoint in the directory `place`, opened. Raises `InputError`."""
+    with located(str(place)):
+        return read_checkpoint(place)
 
 
 def commit(
