@@ -150,7 +150,7 @@ def as_saved(like, found):
     if isinstance(like, dict):
         return {key: as_saved(item, found[key]) for key, item in like.items()}
     if isinstance(like, tuple | list):
-        parts = found.values() if isinstance(found, dict) else found
+        parts = [found[str(i)] for i in range(len(like))] if isinstance(found, dict) else found
         return type(like)(as_saved(a, b) for a, b in zip(like, parts, strict=True))
     return jnp.asarray(found, like.dtype)
 '''

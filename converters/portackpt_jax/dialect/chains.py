@@ -7,7 +7,7 @@ moments, decoupled decay after them, a momentum before or after the learning rat
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from portackpt.errors import UnsupportedError
@@ -19,15 +19,58 @@ EXACT = 1e-10
 """How far a bridge, computed in float64, is from the source's own updates."""
 
 
+COUNT = "count"
+"""A field of a state: the count of updates."""
+TICKS = "ticks"
+"""A field of a state: the count of a schedule."""
+
+
+class Name(str):
+    """A name in the code, where a value would stand."""
+
+    __slots__ = ()
+    __repr__ = str.__str__
+
+
 @dataclass(frozen=True, slots=True)
 class Link:
-    """One transformation: its code, and the fields of its state.
+    """One transformation: a function of optax or of the code, and the fields of its state.
 
-    A field is a slot (one array a parameter), `count`, or a number; None: a state without fields.
+    A field is a slot (one array a parameter) or a count; None: a state without fields. `option` is
+    the one that is a function of the count, if any.
     """
 
-    code: str
-    state: Mapping[str, Any] | None = None
+    function: str
+    options: Mapping[str, Any] = field(default_factory=dict)
+    state: Mapping[str, str] | None = None
+    option: str = ""
+
+    @property
+    def code(self) -> str:
+        options = ", ".join([f"{name}={value!r}" for name, value in self.options.items()])
+        if self.option:
+            return f"optax.inject_hyperparams({self.function})({options})"
+        return f"{self.function}({options})"
+
+    @property
+    def is_bridge(self) -> bool:
+        """Whether the code defines it."""
+        return not self.function.startswith("optax.")
+
+    @property
+    def hyperparameters(self) -> dict[str, float]:
+        """Those that `optax.inject_hyperparams` keeps, among them defaults."""
+        given = {**_DEFAULTS.get(self.function, {}), **self.options}
+        numbers = {n: v for n, v in given.items() if isinstance(v, int | float)}
+        kept = {name: float(v) for name, v in numbers.items() if not isinstance(v, bool)}
+        return {**kept, self.option: 0.0}
+
+
+_DEFAULTS = {
+    "optax.scale_by_adam": {"eps_root": 0.0},
+    "optax.scale_by_amsgrad": {"eps_root": 0.0},
+    "optax.scale_by_radam": {"eps_root": 0.0},
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,12 +83,29 @@ class Chain:
     remark: str = ""
 
 
-COUNT = "count"
-_Core = tuple[Link, str, str]
+@dataclass(frozen=True, slots=True)
+class Rate:
+    """The learning rate in the code: a number, or the name of a function of the count. `momentum`
+    is the name of the one that goes with it, if any."""
+
+    value: float | Name
+    momentum: Name | None = None
+
+    @property
+    def scheduled(self) -> bool:
+        return isinstance(self.value, Name)
+
+    @property
+    def ticks(self) -> dict[str, str] | None:
+        return {COUNT: TICKS} if self.scheduled else None
 
 
-def chain(optimizer: MovedOptimizer, group: Group, rate: str, scheduled: bool) -> Chain:
-    """The chain of `group`, whose learning rate is the expression `rate`.
+_Known = Mapping[str, Any]
+_Core = tuple[Link | None, str, str]
+
+
+def chain(optimizer: MovedOptimizer, group: Group, rate: Rate) -> Chain:
+    """The chain of `group`.
 
     Raises `AmbiguousError` where a hyperparameter is not known, `UnsupportedError` where there is
     no chain for the algorithm.
@@ -58,145 +118,179 @@ def chain(optimizer: MovedOptimizer, group: Group, rate: str, scheduled: bool) -
             "--set optimizer=native",
             optimizer.name,
         )
-    link, bridge, remark = make(optimizer, known)
-    before: list[Link] = []
-    if known.get("maximize"):
-        before.append(Link("optax.scale(-1.0)"))
-    decay, weight = known.get("decay", Decay.NONE), known.get("weight_decay") or 0
-    decayed = Link(f"optax.add_decayed_weights({weight!r})")
-    if decay is Decay.L2 and weight:
+    core, bridge, remark = make(optimizer, known)
+    if core is not None and rate.momentum is not None and "b1" in core.options:
+        core = replace(core, options={**core.options, "b1": rate.momentum}, option="b1")
+    if known.get("decay", Decay.NONE) is not Decay.NONE:
+        optimizer.need("weight_decay")
+    decayed, weight = _decay(known)
+    before = [Link("optax.scale", {"step_size": -1.0})] if known.get("maximize") else []
+    if decayed is not None and known["decay"] is Decay.L2:
         before.append(decayed)
-    after: list[Link] = []
-    if optimizer.algorithm is Algorithm.LAMB:
-        inside = decay is Decay.DECOUPLED and weight and known.get("decay_in_ratio", True)
-        after += [decayed] if inside else []
-        after.append(Link("optax.scale_by_trust_ratio()"))
-        weight = 0 if inside else weight
-    scale = Link(f"optax.scale_by_learning_rate({rate})", {COUNT: COUNT} if scheduled else None)
-    momentum = known.get("momentum") or 0
-    if optimizer.algorithm in (Algorithm.SGD, Algorithm.RMSPROP) and momentum:
-        nesterov = ", nesterov=True" if known.get("nesterov") else ""
-        trace = Link(f"optax.trace(decay={momentum!r}{nesterov})", {"trace": Slot.MOMENTUM})
-        after += [scale, trace] if known.get("lr_in_momentum") else [trace, scale]
-    else:
-        after.append(scale)
-    if decay is Decay.DECOUPLED and weight:
-        place = after.index(scale)
-        if place + 1 < len(after):  # the buffer must not carry the decay
-            after.append(Link(f"optax.add_decayed_weights(-({rate}) * {weight!r})"))
-            if scheduled:
-                raise UnsupportedError(
-                    "decoupled weight decay beside a momentum that carries a scheduled learning "
-                    "rate has no optax chain", optimizer.name,
-                )  # fmt: skip
-        else:
-            after.insert(place, decayed)
-    links = (*before, *([link] if link.code else []), *after)
+    links = (*before, *([core] if core is not None else []), *_after(optimizer, known, rate))
+    if decayed is not None and known["decay"] is Decay.DECOUPLED:
+        links = _decoupled(optimizer, links, decayed, weight, rate)
     return Chain(links, (bridge,) if bridge else (), remark)
 
 
-def _sgd(optimizer: MovedOptimizer, known: Mapping[str, Any]) -> _Core:
+def _decay(known: _Known) -> tuple[Link | None, float]:
+    weight = known.get("weight_decay") or 0
+    if not weight or known.get("decay", Decay.NONE) is Decay.NONE:
+        return None, 0
+    return Link("optax.add_decayed_weights", {"weight_decay": weight}), weight
+
+
+def _after(optimizer: MovedOptimizer, known: _Known, rate: Rate) -> list[Link]:
+    """What follows the moments: a momentum, the learning rate, a trust ratio."""
+    if optimizer.algorithm is Algorithm.RPROP:  # its rate was the first step size
+        return [Link("optax.scale", {"step_size": -1.0})]
+    scale = Link("optax.scale_by_learning_rate", {"learning_rate": rate.value}, rate.ticks)
+    if optimizer.algorithm is Algorithm.LAMB:
+        return [Link("optax.scale_by_trust_ratio"), scale]
+    mu = known.get("momentum") or 0
+    if optimizer.algorithm not in (Algorithm.SGD, Algorithm.RMSPROP) or not mu:
+        return [scale]
+    options = {"decay": mu, **({"nesterov": True} if known.get("nesterov") else {})}
+    trace = Link("optax.trace", options, {"trace": Slot.MOMENTUM})
+    if rate.momentum is not None:
+        options["decay"] = rate.momentum
+        trace = replace(trace, options=options, option="decay")
+    inside = known.get("lr_in_momentum") and not outside(known, rate.scheduled)
+    return [scale, trace] if inside else [trace, scale]
+
+
+def outside(known: _Known, scheduled: bool) -> bool:
+    """Whether a momentum that carries a learning rate that never changes is better without it:
+    optax has decoupled weight decay before the rate, and the momentum must not see it."""
+    return (
+        bool(known.get("lr_in_momentum")) and not scheduled
+        and known.get("decay") is Decay.DECOUPLED and bool(known.get("weight_decay"))
+    )  # fmt: skip
+
+
+def _decoupled(
+    optimizer: MovedOptimizer, links: tuple[Link, ...], decayed: Link, weight: float, rate: Rate
+) -> tuple[Link, ...]:
+    """`links` with weight decay that the moments do not see."""
+    functions = [link.function for link in links]
+    place = functions.index("optax.scale_by_learning_rate")
+    inside = optimizer.of("decay_in_ratio", True)
+    if optimizer.algorithm is Algorithm.LAMB and inside:
+        place = functions.index("optax.scale_by_trust_ratio")
+    if place + 1 == len(links) or optimizer.algorithm is Algorithm.LAMB:
+        return (*links[:place], decayed, *links[place:])
+    # the rate is in the momentum, and the momentum must not see the decay
+    last = Name(f"lambda count: -{weight!r} * {rate.value}(count)")
+    return (*links, Link("optax.add_decayed_weights", {"weight_decay": last}, rate.ticks))
+
+
+def _sgd(optimizer: MovedOptimizer, known: _Known) -> _Core:
     optimizer.need("momentum")
     dampening = known.get("dampening") or 0
-    return Link(f"optax.scale({1 - dampening!r})" if dampening else ""), "", ""
+    return (Link("optax.scale", {"step_size": 1 - dampening}) if dampening else None), "", ""
 
 
-def _moments(names: str, optimizer: MovedOptimizer, known: Mapping[str, Any]) -> str:
+_SPELLED = {"beta1": "b1", "beta2": "b2", "rho": "decay"}
+
+
+def _options(names: str, optimizer: MovedOptimizer, known: _Known) -> dict[str, Any]:
     optimizer.need(*names.split())
-    spelled = {"beta1": "b1", "beta2": "b2", "rho": "decay"}
-    return ", ".join([f"{spelled.get(name, name)}={known[name]!r}" for name in names.split()])
+    return {_SPELLED.get(name, name): known[name] for name in names.split()}
 
 
 _ADAM_STATE = {COUNT: COUNT, "mu": Slot.FIRST_MOMENT, "nu": Slot.SECOND_MOMENT}
 
 
-def _adam(optimizer: MovedOptimizer, known: Mapping[str, Any]) -> _Core:
-    options = _moments("beta1 beta2 eps", optimizer, known)
+def _adam(optimizer: MovedOptimizer, known: _Known) -> _Core:
+    options = _options("beta1 beta2 eps", optimizer, known)
     hat = known.get("eps_form") is Epsilon.HAT
     kind = known.get("amsgrad")
     if kind == "corrected":
         state = {**_ADAM_STATE, "nu_max": Slot.MAX_SECOND_MOMENT}
-        return Link(f"optax.scale_by_amsgrad({options})", state), "", ""
+        return Link("optax.scale_by_amsgrad", options, state), "", ""
     if kind:
         state = {**_ADAM_STATE, "nu_max": Slot.MAX_SECOND_MOMENT}
-        more = ", hat=True" if hat else ""
+        options |= {"hat": True} if hat else {}
         told = "optax takes the maximum of the corrected second moment; the code does not"
-        return Link(f"scale_by_amsgrad_uncorrected({options}{more})", state), bridges.AMSGRAD, told
+        return Link("scale_by_amsgrad_uncorrected", options, state), bridges.AMSGRAD, told
     if hat and known["eps"]:
         told = "epsilon stands beside the uncorrected second moment"
-        return Link(f"scale_by_adam_hat({options})", _ADAM_STATE), bridges.ADAM, told
+        return Link("scale_by_adam_hat", options, _ADAM_STATE), bridges.ADAM, told
     if known.get("eps_inside"):
-        options += f", eps_root={known['eps_inside']!r}"
-    return Link(f"optax.scale_by_adam({options})", _ADAM_STATE), "", ""
+        options["eps_root"] = known["eps_inside"]
+    return Link("optax.scale_by_adam", options, _ADAM_STATE), "", ""
 
 
-def _adamax(optimizer: MovedOptimizer, known: Mapping[str, Any]) -> _Core:
-    options = _moments("beta1 beta2 eps", optimizer, known)
+def _adamax(optimizer: MovedOptimizer, known: _Known) -> _Core:
+    options = _options("beta1 beta2 eps", optimizer, known)
     state = {COUNT: COUNT, "mu": Slot.FIRST_MOMENT, "nu": Slot.INFINITY_NORM}
     if known.get("eps_form") in (None, Epsilon.IN_MAX):
-        return Link(f"optax.scale_by_adamax({options})", state), "", ""
+        return Link("optax.scale_by_adamax", options, state), "", ""
     told = "epsilon is added to the norm, not to the gradient"
-    return Link(f"scale_by_adamax_outside({options})", state), bridges.ADAMAX, told
+    return Link("scale_by_adamax_outside", options, state), bridges.ADAMAX, told
 
 
-def _nadam(optimizer: MovedOptimizer, known: Mapping[str, Any]) -> _Core:
-    options = _moments("beta1 beta2 eps", optimizer, known)
+def _nadam(optimizer: MovedOptimizer, known: _Known) -> _Core:
+    options = _options("beta1 beta2 eps", optimizer, known)
     decay = known.get("momentum_decay")
     if decay is None:
-        return Link(f"optax.scale_by_adam({options}, nesterov=True)", _ADAM_STATE), "", ""
+        return Link("optax.scale_by_adam", {**options, "nesterov": True}, _ADAM_STATE), "", ""
     state = {**_ADAM_STATE, "mu_product": Slot.MOMENTUM_PRODUCT}
-    code = f"scale_by_nadam_scheduled({options}, momentum_decay={decay!r})"
-    return Link(code, state), bridges.NADAM, "optax's nadam has no momentum schedule"
+    options["momentum_decay"] = decay
+    return (
+        Link("scale_by_nadam_scheduled", options, state),
+        bridges.NADAM,
+        "optax's nadam has no momentum schedule",
+    )
 
 
-def _radam(optimizer: MovedOptimizer, known: Mapping[str, Any]) -> _Core:
-    options = _moments("beta1 beta2 eps", optimizer, known)
+def _radam(optimizer: MovedOptimizer, known: _Known) -> _Core:
+    options = _options("beta1 beta2 eps", optimizer, known)
     if known.get("eps_form") in (None, Epsilon.OUTSIDE):
-        threshold = known.get("threshold", 5.0)
-        code = f"optax.scale_by_radam({options}, threshold={threshold!r})"
-        return Link(code, _ADAM_STATE), "", ""
+        options["threshold"] = known.get("threshold", 5.0)
+        return Link("optax.scale_by_radam", options, _ADAM_STATE), "", ""
     told = "epsilon stands beside the uncorrected second moment"
-    return Link(f"scale_by_radam_hat({options})", _ADAM_STATE), bridges.RADAM, told
+    return Link("scale_by_radam_hat", options, _ADAM_STATE), bridges.RADAM, told
 
 
-def _rmsprop(optimizer: MovedOptimizer, known: Mapping[str, Any]) -> _Core:
-    options = _moments("rho eps", optimizer, known)
+def _rmsprop(optimizer: MovedOptimizer, known: _Known) -> _Core:
+    options = _options("rho eps", optimizer, known)
     optimizer.need("momentum")
     inside = known.get("eps_form", Epsilon.INSIDE) is Epsilon.INSIDE
-    options += "" if inside else ", eps_in_sqrt=False"
+    options |= {} if inside else {"eps_in_sqrt": False}
     if known.get("centered"):
         state = {"mu": Slot.MEAN_GRADIENT, "nu": Slot.SECOND_MOMENT}
-        return Link(f"optax.scale_by_stddev({options})", state), "", ""
-    return Link(f"optax.scale_by_rms({options})", {"nu": Slot.SECOND_MOMENT}), "", ""
+        return Link("optax.scale_by_stddev", options, state), "", ""
+    return Link("optax.scale_by_rms", options, {"nu": Slot.SECOND_MOMENT}), "", ""
 
 
-def _adagrad(optimizer: MovedOptimizer, known: Mapping[str, Any]) -> _Core:
-    options = _moments("eps", optimizer, known)
+def _adagrad(optimizer: MovedOptimizer, known: _Known) -> _Core:
+    options = _options("eps", optimizer, known)
     state = {"sum_of_squares": Slot.SUM_OF_SQUARES}
     if known.get("eps_form", Epsilon.INSIDE) is Epsilon.INSIDE or not known["eps"]:
-        return Link(f"optax.scale_by_rss({options})", state), "", ""
+        return Link("optax.scale_by_rss", options, state), "", ""
     told = "epsilon stands beside the root of the sum"
-    return Link(f"scale_by_rss_outside({options})", state), bridges.ADAGRAD, told
+    return Link("scale_by_rss_outside", options, state), bridges.ADAGRAD, told
 
 
-def _adadelta(optimizer: MovedOptimizer, known: Mapping[str, Any]) -> _Core:
+def _adadelta(optimizer: MovedOptimizer, known: _Known) -> _Core:
     optimizer.need("rho", "eps")
-    code = f"optax.scale_by_adadelta(rho={known['rho']!r}, eps={known['eps']!r})"
+    options = {"rho": known["rho"], "eps": known["eps"]}
     state = {"e_g": Slot.SECOND_MOMENT, "e_x": Slot.MEAN_SQUARED_UPDATE}
-    return Link(code, state), "", ""
+    return Link("optax.scale_by_adadelta", options, state), "", ""
 
 
-def _lion(optimizer: MovedOptimizer, known: Mapping[str, Any]) -> _Core:
-    options = _moments("beta1 beta2", optimizer, known)
+def _lion(optimizer: MovedOptimizer, known: _Known) -> _Core:
+    options = _options("beta1 beta2", optimizer, known)
     state = {COUNT: COUNT, "mu": Slot.FIRST_MOMENT}
-    return Link(f"optax.scale_by_lion({options})", state), "", ""
+    return Link("optax.scale_by_lion", options, state), "", ""
 
 
-def _rprop(optimizer: MovedOptimizer, known: Mapping[str, Any]) -> _Core:
-    options = _moments("eta_minus eta_plus step_min step_max", optimizer, known)
+def _rprop(optimizer: MovedOptimizer, known: _Known) -> _Core:
+    options = _options("eta_minus eta_plus step_min step_max", optimizer, known)
     state = {"prev_updates": Slot.PREVIOUS_SIGN, "step_sizes": Slot.STEP_SIZE}
     told = "optax's rprop gives out the update of the step before"
-    return Link(f"scale_by_rprop_signs({options})", state), bridges.RPROP, told
+    return Link("scale_by_rprop_signs", options, state), bridges.RPROP, told
 
 
 _CORES: Mapping[Algorithm, Callable[[MovedOptimizer, Mapping[str, Any]], _Core]] = {

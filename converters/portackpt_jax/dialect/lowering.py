@@ -3,150 +3,151 @@
     params          parameters, nested by the slashes in their names
     batch_stats, …  other collections, by the first part of their names; else `buffers`
     opt_state       the states of the chain that the code builds: NamedTuples as dicts, tuples as
-                    lists, as Orbax restores them (`opt_state_1` and on of further optimizers)
+                    lists, as Orbax restores them
     step            the count of updates
 
+Several groups, optimizers, or counts of updates are the labels `group_0`, … of one
+`multi_transform`; parameters that none of them has are `frozen`.
 With a template, values go to the places where its own optimizer has the same slot.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
 
-from portackpt.elementwise import scaled
-from portackpt.errors import UsageError
 from portackpt.ledger import NONE, Fate
 from portackpt.moved import Lowered, Moved, MovedOptimizer, MovedRun, Template, placed
-from portackpt.optimizers import Algorithm, Group, Slot
+from portackpt.optimizers import Algorithm, Group
 from portackpt.run import Scheduled
 from portackpt.schedules import Schedule
-from portackpt.schedules.clock import infer_clock
-from portackpt.tensor import Tensor, from_array
+from portackpt.schedules.clock import Clock, infer_clock
 from portackpt.tree import Node
-from portackpt_jax.dialect import bridges
-from portackpt_jax.dialect.chains import COUNT, EXACT, Chain, chain
-from portackpt_jax.dialect.schedules import spell
+from portackpt_jax.dialect.chains import Chain, Name, Rate, chain
+from portackpt_jax.dialect.pouring import poured
+from portackpt_jax.dialect.program import Label, program
+from portackpt_jax.dialect.schedules import spell, spell_momentum
+from portackpt_jax.dialect.states import PARAMETERS, Share, count, put, state, stem
 
 _COLLECTIONS = ("batch_stats", "cache", "model_state")
-_PARAMETERS = "params"
+_WITH_BETA = (Algorithm.ADAM, Algorithm.ADAMAX, Algorithm.RADAM, Algorithm.LAMB, Algorithm.LION)
 
 
 def lower(run: MovedRun, like: Template | None) -> Lowered:
     """`run` in the places of a template, or in the default layout."""
     lowering = _Lowering(run)
-    optimizers = [lowering.optimizer(index) for index in range(len(run.optimizers))]
-    code = lowering.code(like is None)
+    labels = lowering.labels() if run.optimizers else []
+    code = program(labels, lowering.schedules, restore=like is None)
     if like is not None:
-        return Lowered(placed(like.tree, dict(_poured(run, like))), code, lowering.notes)
+        return Lowered(placed(like.tree, dict(poured(run, like, labels))), code, lowering.notes)
     tree: dict[Node, Node] = {}
     for name, value in run.parameters.items():
-        _put(tree, f"{_PARAMETERS}/{name.removeprefix(f'{_PARAMETERS}/')}", value)
+        put(tree, f"{PARAMETERS}/{stem(name)}", value)
     for name, value in run.buffers.items():
         known = name.partition("/")[0] in _COLLECTIONS
-        _put(tree, name if known else f"buffers/{name}", value)
-    for index, state in enumerate(optimizers):
-        tree[_name("opt_state", index)] = state
-    if run.optimizers:
-        tree["step"] = _count(run.optimizers[0].step, "")
+        put(tree, name if known else f"buffers/{name}", value)
+    if labels:
+        tree["opt_state"] = _opt_state(run, labels)
+        tree["step"] = count(run.optimizers[0].step)
     return Lowered(tree, code, lowering.notes)
 
 
-def _put(tree: dict[Node, Node], name: str, value: Moved) -> None:
-    """`value` in dicts by the parts of `name`; whole where a part is a leaf already."""
-    parts = name.split("/")
-    node = tree
-    for index, part in enumerate(parts[:-1]):
-        below = node.setdefault(part, {})
-        if not isinstance(below, dict):
-            node["/".join(parts[index:])] = value
-            return
-        node = below
-    last = parts[-1]
-    node[last if last not in node else f"{last}~"] = value
-
-
-def _name(word: str, index: int) -> str:
-    return f"{word}_{index}" if index else word
+def _opt_state(run: MovedRun, labels: Sequence[Label]) -> Node:
+    names = [name for label in labels for name in label.names]
+    states = {
+        label.name: None
+        if label.chain is None
+        else state(label.share, label.chain, names, run.parameters)
+        for label in labels
+    }
+    if len(states) == 1:
+        return states[labels[0].name]
+    return {"inner_states": {name: {"inner_state": one} for name, one in states.items()}}
 
 
 @dataclass(slots=True)
 class _Lowering:
-    """The code that grows as optimizers are lowered."""
+    """The schedules' code and the notes, which grow as optimizers are lowered."""
 
     run: MovedRun
     notes: dict[str, tuple[str, str]] = field(default_factory=dict)
-    definitions: dict[str, None] = field(default_factory=dict)
-    schedules: list[str] = field(default_factory=list)
-    builders: list[str] = field(default_factory=list)
+    schedules: dict[str, str] = field(default_factory=dict)
 
-    def optimizer(self, index: int) -> Node:
-        """The state of one optimizer; its code is noted."""
+    def labels(self) -> list[Label]:
+        """The parameters by what is done to them."""
+        labels: list[Label] = []
+        taken: set[str] = set()
+        for index, optimizer in enumerate(self.run.optimizers):
+            optimizer.need("lr")
+            for number, group in enumerate(optimizer.groups):
+                names = self._names(group, index)
+                names = [name for name in names if name not in taken]
+                taken.update(names)
+                if names:
+                    group = replace(group, parameters=tuple(names))
+                    labels += self._shares(index, number, group, len(labels))
+        frozen = [name for name in self.run.parameters if name not in taken]
+        if frozen:
+            labels.append(Label("frozen", tuple(frozen), labels[0].share, None))
+        return labels
+
+    def _names(self, group: Group, index: int) -> Sequence[str]:
+        """Those of a group; all where a lone optimizer does not say."""
         optimizer = self.run.optimizers[index]
-        optimizer.need("lr")
-        groups = [group for group in optimizer.groups if group.parameters] or [optimizer.groups[0]]
-        chains: list[Chain] = []
-        for group in groups:
-            number = optimizer.groups.index(group)
-            rate, scheduled = self._rate(optimizer, group, number, index)
-            chains.append(chain(optimizer, group, rate, scheduled))
-            self.definitions |= dict.fromkeys(chains[-1].bridges)
-        names = tuple(self.run.parameters)
-        if len(groups) == 1:
-            self.builders.append(f"{_name('tx', index)} = {_spelled(chains[0])}")
-            return _state(optimizer, groups[0], chains[0], groups[0].parameters or names)
-        self.builders.append(_labelled(chains, groups, _name("tx", index)))
-        everyone = [name for group in groups for name in group.parameters]
-        return {"inner_states": {
-            f"group_{number}": {"inner_state": _state(optimizer, group, one, everyone)}
-            for number, (group, one) in enumerate(zip(groups, chains, strict=True))
-        }}  # fmt: skip
+        if any(one.parameters for one in optimizer.groups) or len(self.run.optimizers) > 1:
+            return [name for name in group.parameters if name in self.run.parameters]
+        return list(self.run.parameters)
 
-    def _rate(
-        self, optimizer: MovedOptimizer, group: Group, number: int, index: int
-    ) -> tuple[str, bool]:
-        """The learning rate as an expression, and whether it is a function of the count."""
+    def _shares(self, index: int, number: int, group: Group, first: int) -> Iterator[Label]:
+        """A label for each count of updates that parameters of the group have."""
+        optimizer = self.run.optimizers[index]
+        counts: dict[int, tuple[Moved, list[str]]] = {}
+        for name in group.parameters:
+            step = optimizer.steps.get(name, optimizer.step)
+            counts.setdefault(int(step.value), (step, []))[1].append(name)
+        rate, ticks = self._rate(index, number, group)
+        for place, (step, names) in enumerate(counts.values()):
+            part = replace(group, parameters=tuple(names))
+            share = Share(optimizer, part, number, step, ticks, rate.scheduled)
+            one: Chain = chain(optimizer, part, rate)
+            yield Label(f"group_{first + place}", tuple(names), share, one)
+
+    def _rate(self, index: int, number: int, group: Group) -> tuple[Rate, Moved]:
+        """The learning rate of a group, and the count of its schedule."""
+        optimizer = self.run.optimizers[index]
         scheduled = _schedule_of(self.run, index)
-        rate = group.hyperparameters["lr"]
-        lr_decay = group.hyperparameters.get("lr_decay") or 0
-        name = f"{_name('schedule', index)}{number or ''}"
+        suffix = f"{f'_{index}' if index else ''}{f'_{number}' if number else ''}"
+        name = Name(f"schedule{suffix}")
         if scheduled is None:
-            if optimizer.algorithm is Algorithm.ADAGRAD and lr_decay:
-                self.schedules.append(
-                    f"def {name}(count):\n    return {rate!r} / (1 + count * {lr_decay!r})\n"
-                )
-                return name, True
-            return repr(rate), False
-        schedule, told = _clocked(scheduled.schedule, optimizer.step.value)
+            rate, decay = group.hyperparameters["lr"], group.hyperparameters.get("lr_decay")
+            if optimizer.algorithm is not Algorithm.ADAGRAD or not decay:
+                return Rate(rate), optimizer.step
+            text = f"def {name}(count):\n    return {rate!r} / (1 + count * {decay!r})\n"
+            self.schedules[name] = text
+            return Rate(name), optimizer.step
+        schedule, ticks, told, meaning = _clocked(scheduled.schedule, optimizer)
         spelled = spell(schedule, number, name)
+        self.schedules[name] = spelled.code
         if spelled.fate is Fate.DROPPED:
             self.notes[scheduled.path] = (spelled.detail, spelled.consequence)
         else:
             detail = "; ".join(filter(None, ("in the code, as a function of the count", told)))
-            self.notes[scheduled.path] = (detail, NONE)
-        self.schedules.append(spelled.code)
-        return name, True
+            meaning = "; ".join(filter(None, (meaning, spelled.consequence))) or NONE
+            self.notes[scheduled.path] = (detail, meaning)
+        return Rate(name, self._momentum(optimizer, schedule, number, suffix)), ticks
 
-    def code(self, default: bool) -> str:
-        """Code for the target's program, after the format's own, which defines `state`."""
-        if not self.run.optimizers:
-            return ""
-        text = "\n".join((*self.definitions, *self.builders))
-        lines = [
-            *(["from typing import NamedTuple", ""] if "NamedTuple" in text else []),
-            "import jax", "import jax.numpy as jnp", "import optax", "",
-            *self.definitions, *self.schedules,
-        ]  # fmt: skip
-        if default:
-            lines += ["", bridges.RESTORE]
-        lines += ['params = jax.tree.map(jnp.asarray, state["params"])'] if default else []
-        for index, builder in enumerate(self.builders):
-            lines.append(builder)
-            if default:
-                tx, saved = _name("tx", index), _name("opt_state", index)
-                lines.append(f'{saved} = as_saved({tx}.init(params), state["{saved}"])')
-        return "\n".join(lines) + "\n"
+    def _momentum(
+        self, optimizer: MovedOptimizer, schedule: Schedule, number: int, suffix: str
+    ) -> Name | None:
+        moved = optimizer.algorithm is Algorithm.SGD and optimizer.of("momentum")
+        if not moved and optimizer.algorithm not in _WITH_BETA:
+            return None
+        name = Name(f"momentum{suffix}")
+        spelled = spell_momentum(schedule, number, name)
+        if spelled is None:
+            return None
+        self.schedules[name] = spelled.code
+        return name
 
 
 def _schedule_of(run: MovedRun, index: int) -> Scheduled | None:
@@ -158,144 +159,22 @@ def _schedule_of(run: MovedRun, index: int) -> Scheduled | None:
     return run.schedules[place] if place < len(run.schedules) else None
 
 
-def _clocked(schedule: Schedule, step: int) -> tuple[Schedule, str]:
-    """`schedule` as a function of the updates, `step` of which have been."""
-    clock = infer_clock(schedule.position, step)
-    if clock is None or clock == schedule.clock:
-        return schedule, ""
-    told = f"{schedule.position} ticks at {step} updates: {clock.ticks} every {clock.per} updates"
-    return replace(schedule, clock=clock), told
+def _clocked(schedule: Schedule, optimizer: MovedOptimizer) -> tuple[Schedule, Moved, str, str]:
+    """`schedule` as a function of a count of updates, that count, and a remark with what it means.
 
-
-def _spelled(one: Chain) -> str:
-    lines = "".join([f"    {link.code},\n" for link in one.links])
-    return f"optax.chain(\n{lines})"
-
-
-def _labelled(chains: Sequence[Chain], groups: Sequence[Group], name: str) -> str:
-    labels: dict[str, str] = {
-        parameter: f"group_{number}"
-        for number, group in enumerate(groups)
-        for parameter in group.parameters
-    }
-    inner = ",\n".join([f'    "group_{i}": {_spelled(one)}' for i, one in enumerate(chains)])
-    return (
-        f"labels = {labels!r}\n"
-        f"{name} = optax.multi_transform(\n    {{\n{inner},\n    }},\n"
-        "    lambda tree: jax.tree_util.tree_map_with_path(\n"
-        '        lambda path, leaf: labels["/".join(str(part.key) for part in path)], tree\n'
-        "    ),\n)"
-    )
-
-
-def _state(optimizer: MovedOptimizer, group: Group, one: Chain, names: Sequence[str]) -> list[Node]:
-    """The states of a chain: a dict of its fields, or None for a state without."""
-    states: list[Node] = []
-    for link in one.links:
-        if link.state is None:
-            states.append(None)
-            continue
-        remark = one.remark if link.code.startswith("scale_by_") else ""
-        states.append({
-            name: _count(optimizer.step, remark) if kind == COUNT
-            else _field(optimizer, group, Slot(kind), names, remark)
-            for name, kind in link.state.items()
-        })  # fmt: skip
-    return states
-
-
-def _field(
-    optimizer: MovedOptimizer, group: Group, slot: Slot, names: Sequence[str], remark: str
-) -> Node:
-    if slot is Slot.MOMENTUM_PRODUCT:
-        return next(own[slot] for own in optimizer.slots.values() if slot in own)
-    tree: dict[Node, Node] = {}
-    for name in names:
-        value = optimizer.slots.get(name, {}).get(slot) if name in group.parameters else None
-        if name in group.parameters and value is None:
-            value = _fresh(optimizer, slot, name)
-        if value is not None:
-            value = _turned(value, group, slot)
-            if remark:
-                told = f"{remark}: exact with the transformation in the code"
-                value = value.then(value.value, Fate.EQUIVALENT, told, "", EXACT)
-        _put(tree, name.removeprefix(f"{_PARAMETERS}/"), value)  # type: ignore[arg-type]
-    return tree
-
-
-def _fresh(optimizer: MovedOptimizer, slot: Slot, name: str) -> Moved:
-    """A slot of a parameter that has had no update."""
-    raise UsageError(
-        f"expected {slot} of {name} in the optimizer's state, found none: it has had no gradient",
-        optimizer.name,
-    )
-
-
-def _turned(value: Moved, group: Group, slot: Slot) -> Moved:
-    """optax adds a momentum that carries the learning rate to the parameter."""
-    known = group.hyperparameters
-    if slot is not Slot.MOMENTUM or not known.get("lr_in_momentum"):
-        return value
-    if known.get("momentum_sign", -1) == -1:
-        return value
-    return value.then(scaled(value.value, -1.0), Fate.EQUIVALENT, "its sign is turned", "", 0.0)
-
-
-def _count(step: Moved, remark: str) -> Moved:
-    import numpy as np
-
-    tensor = from_array(np.array(step.value, np.int32))
-    return step.then(tensor, Fate.RELAYOUT, "an int32 count")
-
-
-def _poured(run: MovedRun, like: Template) -> Iterator[tuple[str, Moved]]:
-    """Values by the template's paths: parameters, buffers, slots and counts."""
-    there = {**like.run.parameters, **like.run.buffers}
-    for name, value in {**run.parameters, **run.buffers}.items():
-        if name in there:
-            yield there[name].path, _like(value, there[name].value)
-    slots: dict[str, Mapping[str, Moved]] = {}
-    for optimizer in run.optimizers:
-        slots |= optimizer.slots
-    groups = {n: g for o in run.optimizers for g in o.groups for n in g.parameters}
-    found = False
-    for wanted in like.run.optimizers:
-        for name, own in wanted.slots.items():
-            for slot, origin in own.items():
-                value = slots.get(name, {}).get(slot)
-                if value is not None:
-                    found = True
-                    turned = _turned(value, groups[name], Slot(slot)) if name in groups else value
-                    yield origin.path, _like(turned, origin.value)
-        for origin in (*wanted.counts.values(), *_schedule_counts(like)):
-            if run.optimizers:
-                yield origin.path, _count(run.optimizers[0].step, "")
-    expected = [o for o in like.run.optimizers if o.slots]
-    if expected and slots and not found:
-        mine = ", ".join([str(o.algorithm) for o in run.optimizers])
-        raise UsageError(
-            f"the template's optimizer is {expected[0].title}, the source's {mine}: their slots do "
-            "not fit; make the template with the optimizer that the ledger's code builds",
-        )
-
-
-def _schedule_counts(like: Template) -> list[Any]:
-    from portackpt.optimizers import Origin
-
-    return [Origin(scheduled.path, None) for scheduled in like.run.schedules]
-
-
-def _like(value: Moved, wanted: Any) -> Moved:
-    """`value` in the dtype that the template has at its place."""
-    if not isinstance(value.value, Tensor) or not isinstance(wanted, Tensor):
-        return value
-    if value.value.dtype is wanted.dtype:
-        return value
-    import numpy as np
-
-    from portackpt.elementwise import cast
-
-    widened = np.can_cast(value.value.dtype.to_numpy(), wanted.dtype.to_numpy(), "safe")
-    fate = Fate.RELAYOUT if widened else Fate.APPROXIMATE
-    told = f"{value.value.dtype} {'widened' if widened else 'rounded'} to {wanted.dtype}"
-    return value.then(cast(value.value, wanted.dtype), fate, told)
+    Where the optimizer has no count, the schedule's own is taken for it.
+    """
+    position, step = schedule.position, optimizer.step
+    if step.fate is Fate.CREATED and position == int(position):
+        told = "a tick of the schedule is taken for an update"
+        return schedule, replace(step, value=int(position), assumption=told), "", ""
+    clock = infer_clock(position, step.value)
+    if clock is None:
+        ticks = int(position) - step.value
+        told = f"{position} ticks at {step.value} updates: neither divides the other"
+        meaning = "from here on the schedule ticks with each update"
+        return replace(schedule, clock=Clock(shift=ticks)), step, told, meaning
+    if clock == schedule.clock:
+        return schedule, step, "", ""
+    told = f"{position} ticks at {step.value} updates: {clock.ticks} every {clock.per} updates"
+    return replace(schedule, clock=clock), replace(step, assumption=told), told, ""
