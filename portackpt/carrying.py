@@ -62,10 +62,16 @@ class _Way:
 
 
 def carry(
-    run: Run, model: Model, resolution: Resolution | None, settings: Mapping[str, str]
+    run: Run,
+    model: Model,
+    resolution: Resolution | None,
+    settings: Mapping[str, str],
+    *,
+    fixed: bool = False,
 ) -> Carried:
     """`run`, whose model is `model`, where `resolution` puts it (None: under its own names).
 
+    `fixed`: the target's optimizer is built already, with the groups that it has.
     Raises `AmbiguousError` where it is open what an optimizer is.
     """
     ways = _ways(model, resolution)
@@ -82,16 +88,14 @@ def carry(
     schedules = run.schedules
     for optimizer in run.optimizers:
         if optimizer.algorithms and settings.get("optimizer") != NATIVE:
-            shares = _shares(optimizer, ways, factors=True)
-            if len(run.optimizers) == 1:
-                followed = _schedules(run, shares)
-                if followed is None:
-                    shares = _shares(optimizer, ways, factors=False)
-                    followed = _schedules(run, shares) or run.schedules
-                    moved = {
-                        name: _slower(way, moved[name]) for way in ways for name in way.targets
-                    }
-                schedules = followed
+            shares = _shares(optimizer, ways, factors=not fixed)
+            single = len(run.optimizers) == 1
+            followed = _schedules(run, shares) if single else run.schedules
+            if fixed or followed is None:
+                shares = _shares(optimizer, ways, factors=False)
+                moved |= {name: _slower(way, moved[name]) for way in ways for name in way.targets}
+                followed = _schedules(run, shares) if single else run.schedules
+            schedules = followed or run.schedules
             carried, lost = _optimizer(optimizer, ways, shares, run, settings)
             optimizers.append(carried)
             dropped |= lost
@@ -267,7 +271,7 @@ def _slower(way: _Way, value: Moved) -> Moved:
     """`value`, which should have a learning rate of its own and has none."""
     if _factors(way) == (1.0, 1.0):
         return value
-    told = "the schedule has one floor for all groups: this tensor keeps the optimizer's own rate"
+    told = "it would need a learning rate of its own, and has the optimizer's"
     return value.then(value.value, Fate.APPROXIMATE, told, "it moves half as fast as before")
 
 

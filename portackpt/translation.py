@@ -69,7 +69,8 @@ def translate(
         dialect = dialects.get(framework) or _missing(framework)
     model = model_of(checkpoint, run, where)
     template = None if like is None else Template(like.tree, lift(like, settings))
-    carried = carry(run, model, _resolution(model, like, template, rules), settings)
+    resolution = _resolution(model, like, template, rules)
+    carried = carry(run, model, resolution, settings, fixed=template is not None)
     lowered = dialect.lower(carried.run, template)
     claimed = _claimed(run, carried, model)
     if template is None:
