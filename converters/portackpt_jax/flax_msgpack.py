@@ -111,8 +111,8 @@ class FlaxMsgpack:
         return (
             "from pathlib import Path\n\nfrom flax import serialization\n\n"
             f"data = Path({str(path)!r}).read_bytes()\n"
-            "tree = serialization.msgpack_restore(data)\n"
-            "# into your own state: serialization.from_bytes(state, data)\n"
+            "state = serialization.msgpack_restore(data)\n"
+            "# into your own state: serialization.from_bytes(your_state, data)\n"
         )
 
 

@@ -27,7 +27,7 @@ from portackpt_jax.dialect.chains import Chain, Name, Rate, chain
 from portackpt_jax.dialect.pouring import poured
 from portackpt_jax.dialect.program import Label, program
 from portackpt_jax.dialect.schedules import spell, spell_momentum
-from portackpt_jax.dialect.states import PARAMETERS, Share, count, put, state, stem
+from portackpt_jax.dialect.states import PARAMETERS, Share, count, empty, put, state, stem
 
 _COLLECTIONS = ("batch_stats", "cache", "model_state")
 _WITH_BETA = (Algorithm.ADAM, Algorithm.ADAMAX, Algorithm.RADAM, Algorithm.LAMB, Algorithm.LION)
@@ -55,7 +55,7 @@ def lower(run: MovedRun, like: Template | None) -> Lowered:
 def _opt_state(run: MovedRun, labels: Sequence[Label]) -> Node:
     names = [name for label in labels for name in label.names]
     states = {
-        label.name: None
+        label.name: empty()
         if label.chain is None
         else state(label.share, label.chain, names, run.parameters)
         for label in labels

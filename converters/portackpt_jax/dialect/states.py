@@ -35,7 +35,7 @@ class Share:
 
 
 def state(share: Share, chain: Chain, everyone: Iterable[str], like: Mapping[str, Moved]) -> Node:
-    """The states of `chain`: a dict of its fields for each link, or None for one without.
+    """The states of `chain`: a dict of its fields for each link, or nothing for one without.
 
     `everyone` are the parameters that the program has, `like` the tensors of those.
     """
@@ -51,7 +51,7 @@ class _Fields:
 
     def of(self, link: Link, remark: str) -> Node:
         if link.state is None:
-            return None
+            return empty()
         told = remark if link.is_bridge else ""
         own: dict[Node, Node] = {name: self._field(kind, told) for name, kind in link.state.items()}
         if not link.option:
@@ -77,8 +77,8 @@ class _Fields:
             return self._product(slot)
         tree: dict[Node, Node] = {}
         for name in self.everyone:
-            value = self._slot(name, slot, remark) if name in self.share.group.parameters else None
-            put(tree, stem(name), value)
+            own = name in self.share.group.parameters
+            put(tree, stem(name), self._slot(name, slot, remark) if own else empty())
         return tree
 
     def _product(self, slot: Slot) -> Node:
@@ -153,6 +153,11 @@ def turned(value: Moved, group: Group, slot: str, scheduled: bool) -> Moved:
 def count(step: Moved) -> Moved:
     """A count of updates, as optax keeps it."""
     return step.then(from_array(np.array(step.value, np.int32)), Fate.RELAYOUT, "an int32 count")
+
+
+def empty() -> Moved:
+    """A state without fields (`EmptyState`, `MaskedNode`)."""
+    return created({}, "a state without fields")
 
 
 def number(value: float) -> Tensor:
