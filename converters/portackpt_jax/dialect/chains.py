@@ -130,7 +130,25 @@ def chain(optimizer: MovedOptimizer, group: Group, rate: Rate) -> Chain:
     links = (*before, *([core] if core is not None else []), *_after(optimizer, known, rate))
     if decayed is not None and known["decay"] is Decay.DECOUPLED:
         links = _decoupled(optimizer, links, decayed, weight, rate)
+    links = _as_alias(optimizer.algorithm, links, decayed is None)
     return Chain(links, (bridge,) if bridge else (), remark)
+
+
+def _as_alias(algorithm: Algorithm, links: tuple[Link, ...], undecayed: bool) -> tuple[Link, ...]:
+    """`links` with those that do nothing and yet have a state in optax' alias."""
+    nothing = Link("optax.add_decayed_weights", {"weight_decay": 0.0})
+    identity = Link("optax.identity")
+    stateful = [link for link in links if link.state is not None]
+    if algorithm is Algorithm.SGD and len(links) == 1:
+        return (identity, *links)
+    if algorithm is Algorithm.RMSPROP and all("trace" not in (o.state or {}) for o in stateful):
+        return (*links, identity)
+    if algorithm is Algorithm.ADADELTA and undecayed:
+        return (nothing, *links)
+    if algorithm in (Algorithm.LION, Algorithm.LAMB) and undecayed:
+        place = links.index(stateful[0]) + 1
+        return (*links[:place], nothing, *links[place:])
+    return links
 
 
 def _decay(known: _Known) -> tuple[Link | None, float]:
