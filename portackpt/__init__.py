@@ -5,6 +5,7 @@ portackpt.convert(src, dst)   -> Ledger: what became of every leaf
 portackpt.validate(path)      -> faults of a neutral checkpoint, none when it is valid
 portackpt.diff(a, b)          -> Comparison of any two checkpoints
 portackpt.inspect(path)       -> Inspection: what is in a checkpoint
+portackpt.CheckpointManager   when to save, what to keep, where to resume
 """
 
 from __future__ import annotations
@@ -17,12 +18,14 @@ if TYPE_CHECKING:
     from portackpt.conversion import convert
     from portackpt.conversion import open_checkpoint as open
     from portackpt.inspection import inspect
+    from portackpt.manager import CheckpointManager
     from portackpt.validation import validate
 
 __version__ = "0.1.0"
-__all__ = ["convert", "diff", "inspect", "open", "validate"]
+__all__ = ["CheckpointManager", "convert", "diff", "inspect", "open", "validate"]
 
 _DOORS = {
+    "CheckpointManager": ("portackpt.manager", "CheckpointManager"),
     "convert": ("portackpt.conversion", "convert"),
     "diff": ("portackpt.comparison", "diff"),
     "inspect": ("portackpt.inspection", "inspect"),

@@ -9,7 +9,7 @@ import click
 
 from portackpt.errors import PortackptError
 
-_COMMANDS = ("inspect", "convert", "map", "diff", "validate", "formats")
+_COMMANDS = ("inspect", "convert", "map", "diff", "validate", "ls", "prune", "formats")
 
 
 class _Commands(click.Group):
