@@ -38,3 +38,20 @@ def test_it_loses_no_acknowledged_save(kind: str, format: str, tmp_path: Path) -
     assert child.returncode == 0, child.stderr[-2000:]
     assert re.search(r"VIOLATIONS 0\b", child.stdout), child.stdout
     assert int(re.findall(r"(\d+) distinct", child.stdout)[0]) > 8
+
+
+def test_it_loses_no_managed_save(tmp_path: Path) -> None:
+    managed = f"{sys.executable} {Path(__file__).with_name('managed.py')}"
+    child = subprocess.run(
+        [sys.executable, EXPLORER, tmp_path / "out", "--", *managed.split(), tmp_path / "out",
+         "save"],
+        env={**os.environ, "ALICE_CHECK": f"{managed} {{out}} recover",
+             "PYTHONDONTWRITEBYTECODE": "1"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )  # fmt: skip
+    print(child.stdout)
+    assert child.returncode == 0, child.stderr[-2000:]
+    assert re.search(r"VIOLATIONS 0\b", child.stdout), child.stdout
+    assert int(re.findall(r"(\d+) distinct", child.stdout)[0]) > 8
