@@ -93,7 +93,11 @@ def carry(
             followed = _schedules(run, shares) if single else run.schedules
             if fixed or followed is None:
                 shares = _shares(optimizer, ways, factors=False)
-                moved |= {name: _slower(way, moved[name]) for way in ways for name in way.targets}
+                moved |= {
+                    name: _slower(way, place, moved[name])
+                    for way in ways
+                    for place, name in enumerate(way.targets)
+                }
                 followed = _schedules(run, shares) if single else run.schedules
             schedules = followed or run.schedules
             carried, lost = _optimizer(optimizer, ways, shares, run, settings)
@@ -251,8 +255,9 @@ def _shares(optimizer: Optimizer, ways: Sequence[_Way], *, factors: bool) -> lis
         for name in group.parameters:
             if name in by_name:
                 way = by_name[name]
-                own = _factors(way) if factors else (1.0, 1.0)
-                parts.setdefault(own, []).extend(way.targets)
+                for place, target in enumerate(way.targets):
+                    own = _factors(way, place) if factors else (1.0, 1.0)
+                    parts.setdefault(own, []).append(target)
         found += [
             _Share(index, *own, tuple(names))
             for own, names in parts.items()
@@ -261,15 +266,20 @@ def _shares(optimizer: Optimizer, ways: Sequence[_Way], *, factors: bool) -> lis
     return found
 
 
-def _factors(way: _Way) -> tuple[float, float]:
+def _factors(way: _Way, index: int) -> tuple[float, float]:
+    """What the rate and the decay of a way's target are multiplied by."""
+    if way.assignment is None:
+        return 1.0, 1.0
+    held = way.assignment.regroup.targets[index].holds
     return next(
-        ((n.learning_rate, n.weight_decay) for n in way.notes if n.learning_rate != 1), (1.0, 1.0)
-    )
+        ((n.learning_rate, n.weight_decay) for n in way.notes
+         if n.learning_rate != 1 and n.part in held), (1.0, 1.0)
+    )  # fmt: skip
 
 
-def _slower(way: _Way, value: Moved) -> Moved:
+def _slower(way: _Way, place: int, value: Moved) -> Moved:
     """`value`, which should have a learning rate of its own and has none."""
-    if _factors(way) == (1.0, 1.0):
+    if _factors(way, place) == (1.0, 1.0):
         return value
     told = "it would need a learning rate of its own, and has the optimizer's"
     return value.then(value.value, Fate.APPROXIMATE, told, "it moves half as fast as before")

@@ -49,6 +49,12 @@ NONE = "none"
 """The consequence of dropping what is not part of the run's mathematics."""
 
 
+def consequences(*texts: str) -> str:
+    """Several consequences as one; `none` only where there is no other."""
+    told = dict.fromkeys(filter(None, texts))
+    return "; ".join([text for text in told if text != NONE] or told)
+
+
 @dataclass(frozen=True, slots=True)
 class Entry:
     """One leaf (or one container, where only its kind changes).

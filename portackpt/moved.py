@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from portackpt.errors import AmbiguousError
-from portackpt.ledger import Fate, worst
+from portackpt.ledger import Fate, consequences, worst
 from portackpt.optimizers import Algorithm, Group
 from portackpt.run import Run, Scheduled, Stream
 from portackpt.tree import Node
@@ -48,7 +48,7 @@ class Moved:
             value=value,
             fate=self.fate if self.fate is Fate.CREATED else worst(self.fate, fate),
             detail="; ".join(filter(None, (self.detail, detail))),
-            consequence="; ".join(filter(None, (self.consequence, consequence))),
+            consequence=consequences(self.consequence, consequence),
             tolerance=max(known) if known else None,
         )
 

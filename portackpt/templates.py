@@ -14,7 +14,7 @@ from typing import Any
 from portackpt.dtypes import STRING
 from portackpt.elementwise import cast
 from portackpt.errors import UsageError
-from portackpt.ledger import NONE, Entry, Fate, worst
+from portackpt.ledger import NONE, Entry, Fate, consequences, worst
 from portackpt.spelling import Spelling
 from portackpt.tensor import Tensor, from_array
 from portackpt.tree import Node, plain_name, rebuild, walk
@@ -68,7 +68,7 @@ def _join(entry: Entry, following: Entry | None) -> Entry:
         following.target,
         fate,
         "; ".join(filter(None, (entry.detail, following.detail))),
-        "; ".join(filter(None, (entry.consequence, following.consequence))),
+        consequences(entry.consequence, following.consequence),
         entry.tolerance if entry.tolerance is not None else following.tolerance,
         "; ".join(filter(None, (entry.assumption, following.assumption))),
     )

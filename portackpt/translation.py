@@ -109,17 +109,19 @@ def _resolution(
         return rules.resolve(model.shapes, there.shapes if there else None, model.ties)
     if there is None or there.shapes == model.shapes:
         return None
-    proposal = propose(model.shapes, there.shapes, model.dialect, there.dialect, model.ties)
+    own = {name: shape for name, shape in there.shapes.items() if name not in there.ties}
+    proposal = propose(model.shapes, own, model.dialect, there.dialect, model.ties)
     if proposal.doubts or proposal.remarks:
         open_ = [str(rule) for rule in proposal.doubts] + list(proposal.remarks)
         raise AmbiguousError(
             f"it is not clear which leaf becomes which: {'; '.join(open_[:5])}; write a mapping "
             "with portackpt map SRC LIKE -o map.toml, correct it, and pass it with --map"
         )
-    resolution = proposal.resolve(model.shapes, there.shapes, model.ties)
+    resolution = proposal.resolve(model.shapes, own, model.ties)
     told = "names matched by structure, order and layer kind, as portackpt map proposes"
     return replace(
         resolution,
+        tied_targets=(*resolution.tied_targets, *there.ties.items()),
         assignments=tuple([
             replace(one, assumption=one.assumption or told) for one in resolution.assignments
         ]),

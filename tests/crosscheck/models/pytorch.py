@@ -78,7 +78,9 @@ MODELS = {
     "gru": lambda: Recurrent(nn.GRU),
 }
 OPTIMIZERS = {
-    "adamw": lambda ps: torch.optim.AdamW(ps, lr=2**-6, weight_decay=2**-4, betas=(0.875, 0.984375)),
+    "adamw": lambda ps: torch.optim.AdamW(
+        ps, lr=2**-6, weight_decay=2**-4, betas=(0.875, 0.984375)
+    ),
     "sgd": lambda ps: torch.optim.SGD(ps, lr=2**-4, momentum=0.875),
 }
 
@@ -102,7 +104,9 @@ class Program:
         return float(loss.detach())
 
     def save(self, path: Path) -> Path:
-        torch.save({"model": self.model.state_dict(), "optimizer": self.optimizer.state_dict()}, path)
+        torch.save(
+            {"model": self.model.state_dict(), "optimizer": self.optimizer.state_dict()}, path
+        )
         return path
 
     def restore(self, path: Path) -> None:
