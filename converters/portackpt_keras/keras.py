@@ -88,12 +88,45 @@ class KerasFormat:
             _write_hdf5(checkpoint.tree, path, overwrite=overwrite, progress=progress)
 
     def resume(self, path: Path, step: int | None) -> str:
-        if path.name.endswith(".keras"):
-            return f"import keras\n\nmodel = keras.saving.load_model({str(path)!r})\n"
-        return (
-            "# `model` is built by your program; its layers are named as the groups of the file\n"
-            f"model.load_weights({str(path)!r})\n"
-        )
+        text = _ARCHIVE if path.name.endswith(".keras") else _WEIGHTS
+        return text.format(path=str(path))
+
+
+_ARCHIVE = """\
+import zipfile
+
+import h5py
+import keras
+
+path = {path!r}
+archive = zipfile.ZipFile(path)
+weights = h5py.File(archive.open("model.weights.h5"))
+
+
+def value(name):
+    # by its path in the checkpoint, such as "model/kernel"
+    return weights[name][()]
+
+
+if "config.json" in archive.namelist():
+    model = keras.saving.load_model(path)
+"""
+_WEIGHTS = """\
+import h5py
+
+path = {path!r}
+weights = h5py.File(path)
+
+
+def value(name):
+    # by its path in the checkpoint, such as "model/kernel"
+    return weights[name][()]
+
+
+# `model` is built by your program; its layers are named as the groups of the file
+if "model" not in weights or "vars" in weights["model"]:
+    model.load_weights(path)
+"""
 
 
 def _begins_archive(head: bytes) -> bool:

@@ -114,15 +114,20 @@ def _prefix(path: Path) -> Path:
 _RESUME = """\
 import tensorflow as tf
 
-# A dict of the tree is an object with a part for each name: a tf.Module with attributes, a list
-# (names "0", "1", ...), or a dict (any names, such as "layers.0.weight"); a tensor is a
-# tf.Variable. `model` stands for a name at the root.
-checkpoint = tf.train.Checkpoint(model=model)
-checkpoint.read({prefix!r}).assert_consumed()
+prefix = {prefix!r}
+reader = tf.train.load_checkpoint(prefix)
 
-# or one value by its name
-reader = tf.train.load_checkpoint({prefix!r})
-value = reader.get_tensor("model/kernel/.ATTRIBUTES/VARIABLE_VALUE")
+
+def value(name):
+    # by its path in the checkpoint, such as "model/kernel"
+    plain = name in reader.get_variable_to_shape_map()
+    key = name if plain else name.replace(".", "..") + "/.ATTRIBUTES/VARIABLE_VALUE"
+    return reader.get_tensor(key)
+
+
+# Objects with attributes of these names take all values at once: a dict of the tree is a tf.Module,
+# a list (names "0", "1", ...) or a dict, a tensor a tf.Variable; `model` stands for a name at the
+# root: tf.train.Checkpoint(model=model).read(prefix).assert_consumed()
 """
 
 FORMAT = TensorBundle()

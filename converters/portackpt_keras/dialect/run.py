@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from portackpt.checkpoint import Checkpoint
 from portackpt.errors import PortackptError
@@ -16,6 +16,9 @@ from portackpt.tree import Node, plain_name, walk
 from portackpt_keras.dialect import lifting
 from portackpt_keras.dialect.models import is_attribute, statistics
 from portackpt_keras.dialect.schedule_configs import lift as lift_schedule
+
+if TYPE_CHECKING:
+    from portackpt.moved import Lowered, MovedRun, Template
 
 _COUNTERS = ("global_step", "step", "iterations")
 # of the formats themselves, and TF1's running powers of Adam's betas
@@ -59,6 +62,11 @@ class _Dialect:
             ),
             notes=tuple(notes),
         )
+
+    def lower(self, run: MovedRun, like: Template | None) -> Lowered:
+        from portackpt_keras.dialect.lowering import lower
+
+        return lower(run, like)
 
 
 def _optimizers(

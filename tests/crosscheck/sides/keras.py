@@ -170,7 +170,7 @@ class Side:
         """
         variables = _variables({name: np.zeros_like(array) for name, array in params.items()})
         owned = list(variables.values())
-        scope = {"model": SimpleNamespace(variables=owned, trainable_variables=owned), **names}
+        scope = {"model": SimpleNamespace(weights=owned, trainable_variables=owned), **names}
         exec(code, scope)
         return Running(variables, scope["optimizer"])
 
