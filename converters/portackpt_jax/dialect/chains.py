@@ -168,6 +168,7 @@ def _after(optimizer: MovedOptimizer, known: _Known, rate: Rate) -> list[Link]:
     mu = known.get("momentum") or 0
     if optimizer.algorithm not in (Algorithm.SGD, Algorithm.RMSPROP) or not mu:
         return [scale]
+    optimizer.need("lr_in_momentum")
     options = {"decay": mu, **({"nesterov": True} if known.get("nesterov") else {})}
     trace = Link("optax.trace", options, {"trace": Slot.MOMENTUM})
     if rate.momentum is not None:
@@ -221,6 +222,8 @@ _ADAM_STATE = {COUNT: COUNT, "mu": Slot.FIRST_MOMENT, "nu": Slot.SECOND_MOMENT}
 
 def _adam(optimizer: MovedOptimizer, known: _Known) -> _Core:
     options = _options("beta1 beta2 eps", optimizer, known)
+    if known["eps"] and optimizer.algorithm is Algorithm.ADAM:
+        optimizer.need("eps_form")
     hat = known.get("eps_form") is Epsilon.HAT
     kind = known.get("amsgrad")
     if kind == "corrected":
@@ -241,6 +244,7 @@ def _adam(optimizer: MovedOptimizer, known: _Known) -> _Core:
 
 def _adamax(optimizer: MovedOptimizer, known: _Known) -> _Core:
     options = _options("beta1 beta2 eps", optimizer, known)
+    optimizer.need("eps_form")
     state = {COUNT: COUNT, "mu": Slot.FIRST_MOMENT, "nu": Slot.INFINITY_NORM}
     if known.get("eps_form") in (None, Epsilon.IN_MAX):
         return Link("optax.scale_by_adamax", options, state), "", ""
@@ -250,7 +254,8 @@ def _adamax(optimizer: MovedOptimizer, known: _Known) -> _Core:
 
 def _nadam(optimizer: MovedOptimizer, known: _Known) -> _Core:
     options = _options("beta1 beta2 eps", optimizer, known)
-    decay = known.get("momentum_decay")
+    optimizer.need("momentum_decay")
+    decay = known["momentum_decay"]
     if decay is None:
         return Link("optax.scale_by_adam", {**options, "nesterov": True}, _ADAM_STATE), "", ""
     state = {**_ADAM_STATE, "mu_product": Slot.MOMENTUM_PRODUCT}
@@ -273,7 +278,7 @@ def _radam(optimizer: MovedOptimizer, known: _Known) -> _Core:
 
 def _rmsprop(optimizer: MovedOptimizer, known: _Known) -> _Core:
     options = _options("rho eps", optimizer, known)
-    optimizer.need("momentum")
+    optimizer.need("momentum", "eps_form")
     inside = known.get("eps_form", Epsilon.INSIDE) is Epsilon.INSIDE
     options |= {} if inside else {"eps_in_sqrt": False}
     if known.get("centered"):
