@@ -87,7 +87,7 @@ def carry(
     optimizers = []
     schedules = run.schedules
     for optimizer in run.optimizers:
-        if optimizer.algorithms and settings.get("optimizer") != NATIVE:
+        if is_known(optimizer, model, settings):
             shares = _shares(optimizer, ways, factors=not fixed)
             single = len(run.optimizers) == 1
             followed = _schedules(run, shares) if single else run.schedules
@@ -111,6 +111,14 @@ def carry(
         ),
         dropped,
     )  # fmt: skip
+
+
+def is_known(optimizer: Optimizer, model: Model, settings: Mapping[str, str]) -> bool:
+    """Whether it is clear what an optimizer is and whose parameters it has: else its state goes as
+    it stands."""
+    if not optimizer.algorithms or settings.get("optimizer") == NATIVE:
+        return False
+    return not optimizer.slots or any(name in model.leaves for name in optimizer.slots)
 
 
 def _ways(model: Model, resolution: Resolution | None) -> list[_Way]:

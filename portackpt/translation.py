@@ -43,8 +43,13 @@ def lift(checkpoint: Checkpoint, settings: Mapping[str, str]) -> Run:
 
 
 def has_meaning(run: Run, settings: Mapping[str, str]) -> bool:
-    """Whether there is more to move than names and values: an optimizer that is known."""
-    return settings.get("optimizer") != NATIVE and any(o.algorithms for o in run.optimizers)
+    """Whether there is more to move than names and values: a model with its optimizer."""
+    if settings.get("optimizer") == NATIVE or not run.parameters:
+        return False
+    return any(
+        one.algorithms and (not one.slots or not run.parameters.keys().isdisjoint(one.slots))
+        for one in run.optimizers
+    )
 
 
 def translate(
