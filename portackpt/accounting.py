@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
+from dataclasses import replace
 
 from portackpt.ledger import NONE, Entry, Fate
 from portackpt.models import identity
@@ -109,9 +110,9 @@ def _is_empty(node: Node) -> bool:
 
 
 def merged(tree: Node, more: Node) -> Node:
-    """`tree` with the parts of `more` beside its own; where both have one, that of `tree`.
+    """`tree` with the parts of `more` beside its own.
 
-    What of `more` collides with it stands below `source`.
+    Where both have the same number it is one; what else of `more` collides stands below `source`.
     """
     if not isinstance(tree, dict) or not isinstance(more, dict):
         return tree
@@ -122,8 +123,19 @@ def merged(tree: Node, more: Node) -> Node:
             both[name] = part
         elif isinstance(both[name], dict) and isinstance(part, dict):
             both[name] = merged(both[name], part)
+        elif _is_same(both[name], part):
+            both[name] = replace(both[name], sources=(*both[name].sources, *part.sources))
         else:
             aside[name] = part
     if aside:
         both["source"] = aside
     return both
+
+
+def _is_same(one: Node, other: Node) -> bool:
+    """Whether two leaves hold one number."""
+    if not isinstance(one, Moved) or not isinstance(other, Moved):
+        return False
+    numbers = [leaf.value.item() if isinstance(leaf.value, Tensor) and leaf.value.size == 1
+               else leaf.value for leaf in (one, other)]  # fmt: skip
+    return all(isinstance(n, int | float) for n in numbers) and numbers[0] == numbers[1]
