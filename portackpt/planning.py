@@ -56,7 +56,7 @@ def plan(
         Side(str(source), checkpoint.format, checkpoint.framework),
         Side(str(path), target.name, target.framework),
         measured(entries, checkpoint.tree, spelled.tree),
-        "\n".join(filter(None, (target.resume(path, step), code))),
+        _imported_once("\n".join(filter(None, (target.resume(path, step), code)))),
     )
     return Plan(replace(like or checkpoint, tree=spelled.tree), target, path, step, ledger)
 
@@ -84,6 +84,15 @@ def _told(
             found = translate(checkpoint, run, where, framework, like, rules, settings)
             return found.spelling, found.code
     return (None if like is None else pour(checkpoint.tree, like.tree)), ""
+
+
+def _imported_once(code: str) -> str:
+    """`code` whose parts were written apart, without imports that stand in it already."""
+    lines: list[str] = []
+    for line in code.splitlines(keepends=True):
+        if not (line.startswith(("import ", "from ")) and line in lines):
+            lines.append(line)
+    return "".join(lines)
 
 
 def measured(entries: Iterable[Entry], source: Node, target: Node) -> tuple[Entry, ...]:
