@@ -58,13 +58,68 @@ FROM_TORCH = (
     "sgd", "sgd l2", "sgd momentum", "sgd nesterov", "sgd dampening", "sgd momentum l2",
     "sgd maximize", "adam", "adamw", "adam l2", "amsgrad", "adamax", "nadam", "radam", "rmsprop",
     "rmsprop momentum", "rmsprop centered", "adagrad", "adagrad lr_decay", "adadelta",
-    "adadelta l2", "adafactor", "lion", "lion decay", "rprop", "asgd", "adamw groups",
+    "adadelta l2", "adafactor", "adafactor decay", "lion", "lion decay", "rprop", "adamw groups",
     "sgd groups",
 )  # fmt: skip
+FROM_JAX = (
+    "sgd", "sgd momentum", "sgd nesterov", "sgd momentum l2", "adam", "adamw", "adam l2",
+    "amsgrad", "adamax", "nadam", "radam", "rmsprop", "rmsprop outside", "rmsprop momentum",
+    "rmsprop centered", "adagrad", "adadelta", "lion decay",
+)  # fmt: skip
+SCHEDULES = (
+    "constant", "linear", "exponential", "step", "multistep", "polynomial", "cosine",
+    "cosine again", "restarts", "onecycle", "onecycle momentum", "cyclic", "warmup cosine",
+    "chained",
+)  # fmt: skip
+STOCK = ("adadelta", "adafactor")
+"""Keras' own class takes the same step on the same slots."""
 
 
 @pytest.mark.parametrize("spec", FROM_TORCH)
 def test_it_goes_on_from_torch(spec: str, tmp_path: Path) -> None:
     difference, ledger = moved(side("pytorch"), spec, None, tmp_path)
     assert difference <= EXACT
+    assert ledger.verdict is (Fate.RELAYOUT if spec in STOCK else Fate.EQUIVALENT)
+
+
+@pytest.mark.parametrize("spec", FROM_JAX)
+def test_it_goes_on_from_optax(spec: str, tmp_path: Path) -> None:
+    difference, ledger = moved(side("jax"), spec, None, tmp_path, "keras")
+    assert difference <= EXACT
+    assert ledger.verdict in (Fate.EXACT, Fate.RELAYOUT, Fate.EQUIVALENT)
+
+
+@pytest.mark.parametrize("schedule", SCHEDULES)
+@pytest.mark.parametrize("spec", ["sgd momentum", "adamw groups"])
+def test_it_goes_on_with_a_schedule(spec: str, schedule: str, tmp_path: Path) -> None:
+    difference, ledger = moved(side("pytorch"), spec, schedule, tmp_path)
+    assert difference <= FLOAT32
     assert ledger.verdict is Fate.EQUIVALENT
+
+
+def test_it_averages_as_torch_does(tmp_path: Path) -> None:
+    difference, ledger = moved(side("pytorch"), "asgd", None, tmp_path)
+    assert difference <= FLOAT32  # torch keeps eta in float32
+    assert ledger.verdict is Fate.EQUIVALENT
+
+
+@pytest.mark.parametrize("spec", ["muon", "muon nesterov", "muon original"])
+def test_it_says_how_far_muon_departs(spec: str, tmp_path: Path) -> None:
+    difference, ledger = moved(side("pytorch"), spec, None, tmp_path)
+    assert difference <= 1e-2
+    assert ledger.verdict is Fate.APPROXIMATE
+    assert list(ledger.changes) == ["each step departs by about 1e-2 of its length"]
+
+
+def test_it_refuses_what_keras_does_not_have(tmp_path: Path) -> None:
+    with pytest.raises(UnsupportedError, match="Keras has no L-BFGS"):
+        moved(side("pytorch"), "lbfgs", None, tmp_path)
+
+
+def test_it_asks_for_what_optax_does_not_keep(tmp_path: Path) -> None:
+    source = side("jax")
+    run = source.start("adamw", {"weight": np.zeros((4, 3)), "bias": np.zeros(3)})
+    saved = source.save(run, tmp_path / "before")
+    with pytest.raises(AmbiguousError) as caught:
+        portackpt.convert(saved, tmp_path / "after", to="keras", settings={"optimizer": "adamw"})
+    assert "--set beta1=VALUE" in str(caught.value)

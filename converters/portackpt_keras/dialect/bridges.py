@@ -212,6 +212,41 @@ def _adagrad(hyper: Hyper, rate_moves: bool) -> Bridge | None:
     )  # fmt: skip
 
 
+def _adafactor(hyper: Hyper, rate_moves: bool) -> Bridge | None:
+    if not hyper.get("weight_decay") or hyper.get("decay_first"):
+        return None
+    return Bridge(
+        "weight decay is no part of the norm that scales a step",
+        (f"decayed = variable * ({hyper['weight_decay']!r} * learning_rate)", OWN,
+         "self.assign_sub(variable, decayed)"),
+    )  # fmt: skip
+
+
+def _muon(hyper: Hyper, rate_moves: bool) -> Bridge | None:
+    methods = []
+    told = []
+    scale = hyper.get("lr_scale")
+    if scale in (None, "original"):
+        told.append("a step is scaled by the root of outputs / inputs (Jordan et al. 2024)")
+        rows, columns = (1, 0) if hyper.get("turned") else (0, 1)
+        methods.append(
+            "def lr_adjust(self, x):\n"
+            f"    return x * max(1.0, x.shape[{rows}] / x.shape[{columns}]) ** 0.5"
+        )
+    if hyper.get("nesterov") == "corrected":
+        told.append("the momentum is corrected for its bias, as optax does")
+        methods.append(
+            "def _muon_update_step(self, gradient, variable, lr, m):\n"
+            "    t = ops.cast(self.iterations + 1, variable.dtype)\n"
+            "    self.assign_add(m, gradient + m * (self.momentum - 1))\n"
+            "    share = (1 - self.momentum**t) / (1 - self.momentum ** (t + 1))\n"
+            "    g = gradient + self.momentum * share * m\n"
+            "    update = self.zeropower_via_newtonschulz5(g, self.ns_steps)\n"
+            "    self.assign_sub(variable, self.lr_adjust(lr * update))"
+        )
+    return Bridge(" and ".join(told), (OWN,), tuple(methods)) if told else None
+
+
 def _lamb(hyper: Hyper, rate_moves: bool) -> Bridge | None:
     if not (hyper.get("decay_in_ratio") and hyper.get("weight_decay")):
         return None
@@ -292,6 +327,8 @@ _BUILDERS: Mapping[Algorithm, Callable[[Hyper, bool], Bridge | None]] = {
     Algorithm.RMSPROP: _rmsprop,
     Algorithm.ADAGRAD: _adagrad,
     Algorithm.LAMB: _lamb,
+    Algorithm.ADAFACTOR: _adafactor,
+    Algorithm.MUON: _muon,
     Algorithm.RPROP: _rprop,
     Algorithm.ASGD: _asgd,
     Algorithm.SCHEDULE_FREE: _schedule_free,

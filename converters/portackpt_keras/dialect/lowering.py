@@ -20,7 +20,7 @@ from portackpt.ledger import NONE, Fate
 from portackpt.moved import Lowered, Moved, MovedOptimizer, MovedRun, Template, created
 from portackpt.optimizers import Algorithm, Group, Slot
 from portackpt.run import Scheduled
-from portackpt.schedules import UPDATES, Clock, Constant, infer_clock
+from portackpt.schedules import UPDATES, Clock, Constant, infer_clock, momentum
 from portackpt.tensor import Tensor
 from portackpt.tree import Node
 from portackpt_keras.dialect import program
@@ -28,6 +28,8 @@ from portackpt_keras.dialect.making import Made, carried, fresh, make
 
 BRIDGED = 1e-12
 ROUNDED = 1e-15
+IN_BFLOAT16 = "torch orthogonalizes in bfloat16, Keras in the dtype of the parameter"
+DEPARTS = "each step departs by about 1e-2 of its length"
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -94,17 +96,20 @@ def train(optimizer: MovedOptimizer, run: MovedRun) -> Trained:
     """What Keras needs to go on with `optimizer`."""
     scheduled = _scheduled(run, optimizer)
     moves = scheduled is not None and not isinstance(scheduled.schedule.form, Constant)
-    made = make(optimizer, moves)
+    made = make(optimizer, moves, _momentum(optimizer, scheduled))
     notes: dict[str, tuple[str, str]] = {}
     slots: dict[str, dict[str, Moved]] = {}
     group_of = {name: group for group in made.groups for name in group.parameters}
     for name, own in optimizer.slots.items():
-        for slot, value in own.items():
+        for given, value in own.items():
+            slot = _NAMES.get((optimizer.algorithm, given), given)
             if slot == Slot.MOMENTUM_PRODUCT:
                 continue
             if slot not in made.attributes:
-                for path in value.sources:
-                    notes[path] = (f"Keras' {made.kind} has no {slot}", _loss(slot))
+                lost = (f"Keras' {made.kind} has no {slot}", "the run goes on without it")
+                if optimizer.algorithm is Algorithm.ASGD:  # eta and mu
+                    lost = ("a function of the count, which the class in the code computes", NONE)
+                notes |= dict.fromkeys(value.sources, lost)
             elif _is_factor(value, name, slot, run):
                 slots.setdefault(slot, {})[name] = _in_units(
                     value, made, optimizer, slot, group_of.get(name, made.groups[0])
@@ -116,12 +121,21 @@ def train(optimizer: MovedOptimizer, run: MovedRun) -> Trained:
                 if missing is not None:
                     slots.setdefault(slot, {})[name] = missing
     if scheduled is not None:
-        notes[scheduled.path] = ("in the code", NONE)
+        notes[scheduled.path] = program.told(made, scheduled)
     return Trained(optimizer, made, slots, _product(optimizer), scheduled, notes)
 
 
-def _loss(slot: str) -> str:
-    return "its average of the past is lost" if slot == Slot.AVERAGE else NONE
+_NAMES: Mapping[tuple[Algorithm, str], str] = {
+    (Algorithm.ADAMAX, Slot.SECOND_MOMENT): Slot.INFINITY_NORM
+}
+"""optax keeps its infinity norm under the name of a second moment."""
+
+
+def _momentum(optimizer: MovedOptimizer, scheduled: Scheduled | None) -> str:
+    """The option that the schedule moves beside the learning rate."""
+    if scheduled is None or momentum(scheduled.schedule) is None:
+        return ""
+    return "beta_1" if "beta1" in optimizer.groups[0].hyperparameters else "momentum"
 
 
 def _is_factor(value: Moved, name: str, slot: str, run: MovedRun) -> bool:
@@ -139,6 +153,8 @@ def _in_units(
         value = value.then(scaled(value.value, factor), Fate.EQUIVALENT,
                            f"times {factor!r}: Keras' momentum carries the learning rate",
                            "", ROUNDED)  # fmt: skip
+    if optimizer.of("ns_dtype") == "bfloat16":
+        return value.then(value.value, Fate.APPROXIMATE, IN_BFLOAT16, DEPARTS, 1e-2)
     if made.step is not None:
         value = value.then(
             value.value,
@@ -225,8 +241,9 @@ def _code(one: Trained, run: MovedRun, prefix: str, target: str) -> str:
     listed = "" if everything else f"{trainable} = {program.filtered(owned)}\n"
     helper = program.rate_helper(made) if "def rate_of" not in schedule else ""
     parts = [
-        program.class_code(made),
         schedule,
+        program.momentum_code(one.scheduled),
+        program.class_code(made),
         helper,
         listed + program.construction(made, rates, target, trainable),
         program.state(made, prefix, target, trainable, one.product is not None),

@@ -61,6 +61,12 @@ KINDS: Mapping[Algorithm, Kind] = {
     ),
     Algorithm.LION: Kind("Lion", _BETAS, {Slot.FIRST_MOMENT: "_momentums"}, {}),
     Algorithm.LAMB: Kind("Lamb", _ADAM, _MOMENTS, {}),
+    Algorithm.MUON: Kind(
+        "Muon",
+        {"momentum": "momentum", "nesterov": "nesterov", "ns_steps": "ns_steps"},
+        {Slot.MOMENTUM: "momentums"},
+        {"nesterov": False, "ns_steps": 5},
+    ),
     Algorithm.RPROP: Kind("Optimizer", {},
                           {Slot.PREVIOUS_SIGN: "before", Slot.STEP_SIZE: "sizes"}, {}),
     Algorithm.ASGD: Kind("Optimizer", {}, {Slot.AVERAGE: "averages"}, {}),
@@ -76,6 +82,7 @@ KINDS: Mapping[Algorithm, Kind] = {
         {Slot.ANCHOR: "_momentums", Slot.SECOND_MOMENT: "_velocities"}, {"warmup_steps": 0},
     ),
 }  # fmt: skip
+_WHOLE = ("warmup_steps", "ns_steps")
 _NEEDED: Mapping[Algorithm, tuple[str, ...]] = {
     Algorithm.RPROP: ("eta_plus", "eta_minus", "step_min", "step_max"),
     Algorithm.ASGD: ("lambd", "alpha", "t0"),
@@ -103,8 +110,10 @@ class Made:
         return tuple([name for name in first if any(o[name] != first[name] for o in self.options)])
 
 
-def make(optimizer: MovedOptimizer, rate_moves: bool) -> Made:
+def make(optimizer: MovedOptimizer, rate_moves: bool, momentum: str = "") -> Made:
     """The optimizer of Keras; the learning rate changes from step to step where `rate_moves`.
+
+    `momentum` is the option (`momentum`, `beta_1`) that a function of the code gives, if any.
 
     Raises `AmbiguousError`, `UnsupportedError`.
     """
@@ -124,6 +133,9 @@ def make(optimizer: MovedOptimizer, rate_moves: bool) -> Made:
     options = tuple([_options(hyper, kind, step) for hyper in hypers])
     made = Made(kind.name, groups, options, _attributes(kind, options), step)
     prologue = _prologue(made, hypers)
+    if momentum:
+        line = f"self.{momentum} = ops.cast(momentum(self._iterations), variable.dtype)"
+        prologue.append(("the momentum moves with the schedule", (line,)))
     if not prologue:
         return made
     own = step or Bridge("")
@@ -150,13 +162,30 @@ def _options(hyper: Mapping[str, Any], kind: Kind, step: Bridge | None) -> dict[
         found["learning_rate"] *= 1 - dampening
     for name, option in kind.options.items():
         value = hyper[name]
-        found[option] = bool(value) if name == "amsgrad" else value
-        if isinstance(value, int) and not isinstance(value, bool) and name != "warmup_steps":
+        if name == "eps1" and hyper.get("eps1_form") == "clamped":
+            value = (2.0**-23 if value is None else value) ** 2  # torch takes it before the square
+        found[option] = bool(value) if name in ("amsgrad", "nesterov") else value
+        if isinstance(value, int) and not isinstance(value, bool) and name not in _WHOLE:
             found[option] = float(value)
     weight, decay = hyper.get("weight_decay") or 0.0, hyper.get("decay")
     in_ratio = bool(hyper.get("decay_in_ratio"))
-    found["weight_decay"] = weight if decay is Decay.DECOUPLED and weight and not in_ratio else None
+    stepped = in_ratio or (kind.name == "Adafactor" and step is not None)
+    found["weight_decay"] = weight if decay is Decay.DECOUPLED and weight and not stepped else None
     found["l2"] = weight if decay is Decay.L2 else 0.0
+    if kind.name == "Muon":
+        found |= _muon(hyper)
+    return found
+
+
+def _muon(hyper: Mapping[str, Any]) -> dict[str, Any]:
+    """The options of Muon alone: every parameter is a matrix that it orthogonalizes."""
+    found: dict[str, Any] = {"exclude_embeddings": False}
+    a, b, c = hyper.get("ns_coefficients") or (3.4445, -4.775, 2.0315)
+    if (a, b, c) != (3.4445, -4.775, 2.0315):
+        found |= {"muon_a": a, "muon_b": b, "muon_c": c}
+    scale = hyper.get("lr_scale")
+    if scale not in (None, "original"):
+        found["rms_rate"] = 0.2 if scale == "match_rms_adamw" else float(scale)
     return found
 
 
@@ -181,6 +210,7 @@ def _prologue(made: Made, hypers: list[Mapping[str, Any]]) -> list[tuple[str, tu
         own = ["own = options[group_of[self._get_variable_index(variable)]]"]
         if "learning_rate" in differing:
             own.append('learning_rate = rate_of(own["learning_rate"], self._iterations)')
+            own.append("learning_rate = ops.cast(learning_rate, variable.dtype)")
         own += [f'self.{name} = own["{name}"]' for name in differing
                 if name not in ("learning_rate", "l2")]  # fmt: skip
         if excluded:
@@ -200,6 +230,9 @@ def _prologue(made: Made, hypers: list[Mapping[str, Any]]) -> list[tuple[str, tu
 def carried(made: Made, optimizer: MovedOptimizer, slot: str, group: Group) -> float:
     """The factor of a slot: what Keras' own momentum has more than the source's."""
     hyper = group.hyperparameters
+    if optimizer.algorithm is Algorithm.MUON:
+        average = slot == Slot.MOMENTUM and hyper.get("momentum_form") == "ema"
+        return 1 / (1 - float(hyper["momentum"])) if average else 1.0
     if slot != Slot.MOMENTUM or (made.step and made.step.apart):
         return 1.0
     sign = -1.0 if optimizer.algorithm is Algorithm.SGD else 1.0

@@ -107,7 +107,8 @@ def _slots(one: Trained, there: Optimizer) -> tuple[dict[str, Moved], dict[str, 
                 values[place.path] = value
             else:
                 lost = f"the template's optimizer has no {slot} for {name}"
-                notes |= dict.fromkeys(value.sources, (lost, "the optimizer starts anew for it"))  # fmt: skip
+                anew = (lost, "the optimizer starts anew for it")
+                notes |= dict.fromkeys(value.sources, anew)
     for origin in there.counts.values():
         values[origin.path] = iterations(one)
     for origin in there.rates:
@@ -183,7 +184,8 @@ def _code(one: Trained, run: MovedRun, like: Template, there: Optimizer) -> str:
     graph = isinstance(like.tree, dict) and not any(
         name in like.tree for name in ("layers", "optimizer_weights", "vars", _CONFIG)
     )
-    parts = [program.naming(made), program.class_code(made), schedule]
+    parts = [program.naming(made), schedule, program.momentum_code(one.scheduled),
+             program.class_code(made)]  # fmt: skip
     if archive and made.step is None:
         parts.append("optimizer = model.optimizer\n")
     else:

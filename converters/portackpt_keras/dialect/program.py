@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
+from portackpt.ledger import NONE
 from portackpt.optimizers import Slot
 from portackpt.run import Scheduled
 from portackpt.schedules import Plateau, Spelled
@@ -117,6 +118,8 @@ def construction(
         for name, option in options.items()
         if name not in ("learning_rate", "l2") and option is not None
     ]
+    if made.kind == "Muon" and options["weight_decay"] is None:
+        given.append("weight_decay=None")
     if made.kind == "Optimizer":
         given = given[:1]
     lines.append(f"{target} = {class_name(made)}({', '.join(given)})")
@@ -203,3 +206,18 @@ def rate_functions(
 
 def rate_helper(made: Made) -> str:
     return _RATE if made.step and any("rate_of(" in line for line in made.step.step) else ""
+
+
+def momentum_code(found: Scheduled | None) -> str:
+    """The function of a momentum that moves with the schedule."""
+    spelled = None if found is None else schedules.spell_momentum(found.schedule)
+    return spelled.code if spelled else ""
+
+
+def told(made: Made, found: Scheduled) -> tuple[str, str]:
+    """What became of a schedule, and what that means for the run."""
+    _, _, spelled = rate_functions(made, found)
+    if spelled is None:
+        return "in the code", NONE
+    off = f"; rates within {spelled.tolerance:.0e} of the highest" if spelled.tolerance else ""
+    return f"in the code: {spelled.detail}{off}", spelled.consequence or NONE

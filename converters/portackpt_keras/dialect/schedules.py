@@ -37,7 +37,6 @@ from portackpt.schedules.expression import (
     Printer,
     Spelling,
     Term,
-    evaluate,
     literal,
     named,
     substitute,
@@ -95,19 +94,18 @@ def spell(
     return Spelled(code, Fate.EQUIVALENT, FLOAT32, f"{detail}; a subclass, computed in floatx")
 
 
-def spell_momentum(schedule: Schedule, group: int = 0) -> Spelled | None:
-    """What becomes of a momentum that the schedule moves: Keras has it baked into its functions."""
+def spell_momentum(
+    schedule: Schedule, group: int = 0, name: str = "momentum", accumulation: int = 1
+) -> Spelled | None:
+    """Code that defines `name`, a momentum (or first beta) of Keras' iterations, where it moves.
+
+    Keras reads a momentum that is a number once, when its step is traced: the step has to ask.
+    """
     formula = momentum(schedule, group)
     if formula is None:
         return None
-    now = evaluate(formula, schedule.position)
-    return Spelled(
-        f"momentum = {now!r}",
-        Fate.DROPPED,
-        None,
-        "Keras reads an optimizer's momentum once, when its step is traced",
-        f"the momentum stays at {now!r}, where the source would move it",
-    )
+    code = _function(name, substitute(formula, _count(schedule, accumulation)))
+    return Spelled(code, Fate.EQUIVALENT, FLOAT32, "a function that the step of the class asks")
 
 
 def _count(schedule: Schedule, accumulation: int) -> Expression:

@@ -111,7 +111,7 @@ class Running:
     """A program in the middle of its training."""
 
     variables: dict[str, Any]
-    optimizer: Any
+    optimizers: list[Any]
 
 
 @contextmanager
@@ -142,21 +142,23 @@ class Side:
 
     @_in_float64
     def start(self, spec: str, params: Arrays, schedule: str | None = None) -> Running:
-        run = Running(_variables(params), SPECS[spec](schedule))
-        run.optimizer.build(list(run.variables.values()))
+        run = Running(_variables(params), [SPECS[spec](schedule)])
+        run.optimizers[0].build(list(run.variables.values()))
         return run
 
     @_in_float64
     def step(self, run: Running, grads: Arrays) -> None:
-        given = [keras.ops.convert_to_tensor(grads[name]) for name in run.variables]
-        run.optimizer.apply(given, list(run.variables.values()))
+        given = {name: keras.ops.convert_to_tensor(grads[name]) for name in run.variables}
+        for optimizer in run.optimizers:
+            owned = {v.path: v for v in optimizer._trainable_variables}
+            optimizer.apply([given[name] for name in owned], list(owned.values()))
 
     def params(self, run: Running) -> dict[str, np.ndarray[Any, Any]]:
         return {name: np.array(variable) for name, variable in run.variables.items()}
 
     @_in_float64
     def save(self, run: Running, path: Path) -> Path:
-        tf.train.Checkpoint(**run.variables, optimizer=run.optimizer).write(str(path))
+        tf.train.Checkpoint(**run.variables, optimizer=run.optimizers[0]).write(str(path))
         return path
 
     def settings(self, spec: str, schedule: str | None = None) -> dict[str, str]:
@@ -172,7 +174,10 @@ class Side:
         owned = list(variables.values())
         scope = {"model": SimpleNamespace(weights=owned, trainable_variables=owned), **names}
         exec(code, scope)
-        return Running(variables, scope["optimizer"])
+        found = [
+            scope[name] for name in ("optimizer", "optimizer_0", "optimizer_1") if name in scope
+        ]
+        return Running(variables, found)
 
 
 def _variables(params: Arrays) -> dict[str, Any]:
