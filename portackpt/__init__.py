@@ -1,6 +1,9 @@
 """A neutral checkpoint format, and conversion of training runs between frameworks.
 
 portackpt.open(path)          -> Checkpoint, lazy, any format
+portackpt.save(path, objects)     live objects of any framework as a neutral checkpoint
+portackpt.restore(path, objects)  -> Restored: the objects filled, and a ledger
+portackpt.rng_state()             the global random streams, as one such object
 portackpt.convert(src, dst)   -> Ledger: what became of every leaf
 portackpt.validate(path)      -> faults of a neutral checkpoint, none when it is valid
 portackpt.diff(a, b)          -> Comparison of any two checkpoints
@@ -19,10 +22,22 @@ if TYPE_CHECKING:
     from portackpt.conversion import open_checkpoint as open
     from portackpt.inspection import inspect
     from portackpt.manager import CheckpointManager
+    from portackpt.rng import rng_state
+    from portackpt.saving import restore, save
     from portackpt.validation import validate
 
 __version__ = "0.1.0"
-__all__ = ["CheckpointManager", "convert", "diff", "inspect", "open", "validate"]
+__all__ = [
+    "CheckpointManager",
+    "convert",
+    "diff",
+    "inspect",
+    "open",
+    "restore",
+    "rng_state",
+    "save",
+    "validate",
+]
 
 _DOORS = {
     "CheckpointManager": ("portackpt.manager", "CheckpointManager"),
@@ -30,6 +45,9 @@ _DOORS = {
     "diff": ("portackpt.comparison", "diff"),
     "inspect": ("portackpt.inspection", "inspect"),
     "open": ("portackpt.conversion", "open_checkpoint"),
+    "restore": ("portackpt.saving", "restore"),
+    "rng_state": ("portackpt.rng", "rng_state"),
+    "save": ("portackpt.saving", "save"),
     "validate": ("portackpt.validation", "validate"),
 }
 
