@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -119,17 +120,21 @@ class Restoring:
             self.compare(self.objects[key], entries[key], escape(key))
 
     def restore_all(self, tree: Node) -> dict[str, Any]:
+        """First what can refuse its state, and be taken back; then what was compared in full."""
         entries = containers.mapping(tree) or {}
-        try:
-            return {
-                name: self.restore(value, entries[name], escape(name)) if name in entries else value
-                for name, value in self.objects.items()
-            }
-        except BaseException as error:
-            for step in reversed(self._undo):
-                step()
-            error.add_note("the objects are filled in part: do not train on them as they are")
-            raise
+        found = dict(self.objects)
+        names = [name for name in found if name in entries]
+        for name in sorted(names, key=lambda name: not _can_refuse(found[name])):
+            try:
+                found[name] = self.restore(found[name], entries[name], escape(name))
+            except BaseException as error:
+                for step in reversed(self._undo):
+                    with suppress(Exception):
+                        step()
+                if not _can_refuse(self.objects[name]):
+                    error.add_note("the objects are filled in part: do not train on them")
+                raise
+        return found
 
     def pair(self, live: Mapping[Any, Any], entries: Mapping[Any, Node], path: str) -> list[Any]:
         """The keys that both have; what only one of them has is told."""
@@ -297,6 +302,11 @@ class Restoring:
                 return True
             path = path.rpartition("/")[0]
         return False
+
+
+def _can_refuse(value: object) -> bool:
+    adapter = None if type(value) in _PLAIN else adapter_of(value)
+    return adapter is not None and adapter.framework is None
 
 
 def _below(path: str, key: Any) -> str:
